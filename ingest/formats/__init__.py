@@ -1,0 +1,38 @@
+"""The registry of source formats: adding one is a module beside this file and a line below."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ingest.errors import UnknownFormatError
+from ingest.formats.base import Batch, Reading, Source, TraceFormat
+from ingest.formats.nvf1 import Nvf1
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+__all__ = ["FORMATS", "Batch", "Reading", "Source", "TraceFormat", "guess_format"]
+
+
+def _register(formats: Iterable[TraceFormat]) -> dict[str, TraceFormat]:
+    registry: dict[str, TraceFormat] = {}
+    for f in sorted(formats, key=lambda f: f.priority):
+        if f.name in registry or any(f.priority == g.priority for g in registry.values()):
+            raise ValueError(f"format {f.name!r} repeats a name or the priority {f.priority}")
+        registry[f.name] = f
+    return registry
+
+
+FORMATS: dict[str, TraceFormat] = _register(
+    (
+        Nvf1(),
+    )
+)
+
+
+def guess_format(source: Source) -> TraceFormat:
+    """Return the first format, by priority, that recognises ``source``."""
+    for f in FORMATS.values():
+        if f.sniff(source):
+            return f
+    raise UnknownFormatError(source.name, FORMATS)
