@@ -17,7 +17,6 @@ if TYPE_CHECKING:
 _DEFAULTS: dict[str, Any] = {
     "autoinstall_known_extensions": False,
     "autoload_known_extensions": False,
-    "preserve_insertion_order": False,
 }
 
 

@@ -6,6 +6,10 @@ from typing import TYPE_CHECKING
 
 from ingest.errors import UnknownFormatError
 from ingest.formats.base import Batch, Reading, Source, TraceFormat
+from ingest.formats.kineto import Kineto
+from ingest.formats.nsys_parquet import NsysParquet
+from ingest.formats.nsys_rep import NsysRep
+from ingest.formats.nsys_sqlite import NsysSqlite
 from ingest.formats.nvf1 import Nvf1
 
 if TYPE_CHECKING:
@@ -26,6 +30,10 @@ def _register(formats: Iterable[TraceFormat]) -> dict[str, TraceFormat]:
 FORMATS: dict[str, TraceFormat] = _register(
     (
         Nvf1(),
+        NsysSqlite(),
+        NsysParquet(),
+        NsysRep(),
+        Kineto(),
     )
 )
 

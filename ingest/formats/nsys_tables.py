@@ -1,0 +1,406 @@
+"""From the tables of an nsys export to raw tables, in SQL.
+
+Event times are ns since the session's start; ``utcEpochNs`` places them. A global id is
+``hardware << 48 | pid << 24 | tid`` (NVIDIA, "Common SQLite examples" in the Nsight Systems user guide).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, NamedTuple
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from ingest.contracts import contract
+from ingest.errors import FormatError
+from ingest.formats.base import Batch, Reading, Severity, batch, rows_batch
+from ingest.formats.nsys_common import META_TABLES, SESSION_TABLE, Export
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+NSYS_TABLES = (
+    "gpu_kernels", "graph_launches", "gpu_memops", "nvtx_ranges", "gpu_metrics", "gpus", "clock_markers"
+)  # fmt: skip
+KERNELS, GRAPHS = "CUPTI_ACTIVITY_KIND_KERNEL", "CUPTI_ACTIVITY_KIND_GRAPH_TRACE"
+MEMCPY, MEMSET = "CUPTI_ACTIVITY_KIND_MEMCPY", "CUPTI_ACTIVITY_KIND_MEMSET"
+LAUNCHES, NVTX, METRICS = "CUPTI_ACTIVITY_KIND_RUNTIME", "NVTX_EVENTS", "GPU_METRICS"
+_TIMED = (KERNELS, GRAPHS, MEMCPY, MEMSET, NVTX, METRICS)
+# ENUM_CUDA_MEMCPY_OPER: h host, d device, a array, p peer.
+_COPY_KINDS = (
+    "unknown", "h2d", "d2h", "h2a", "a2h", "a2a", "a2d", "d2a", "d2d", "h2h", "p2p", "uvm_h2d", "uvm_d2h", "uvm_d2d"
+)  # fmt: skip
+# ENUM_NSYS_EVENT_TYPE
+_PUSH_POP, _START_END, _CATEGORY, _DOMAIN = 59, 60, 33, 75
+
+
+class _Rule(NamedTuple):
+    """What becomes of rows that the SQL marks with this rule's number (from 1) in ``skip_`` or ``note_``."""
+
+    code: str
+    severity: Severity
+    remedy: str
+
+
+_NO_END = _Rule("no_end", "data_loss", "The profiler stopped while it ran: stop the profile after the work.")
+_NEGATIVE = _Rule(
+    "negative_duration", "data_loss", "It ends before it starts: the profiler's clocks disagree."
+)
+_NO_RANGE = _Rule("not_a_range", "info", "Marks, names and other NVTX events that are no ranges.")
+_NO_NAME = _Rule("name_unknown", "error", "StringIds lacks its name: the export is incomplete.")
+_OPEN = _Rule("never_closed", "info", "The range was open when the profile stopped.")
+_NO_METRIC = _Rule(
+    "metric_unknown", "data_loss", "TARGET_INFO_GPU_METRICS lacks its name: the export is incomplete."
+)
+_NO_GPU = _Rule("gpu_unknown", "error", "TARGET_INFO_CUDA_DEVICE does not map the process's device to a GPU.")
+_SPAN_SKIPS = (_NO_END, _NEGATIVE)
+
+
+def read_export(export: Export, reading: Reading) -> Iterator[Batch]:
+    """Yield all raw tables of an open export, and close it."""
+    try:
+        reading.producer = _producer(export)
+        epoch = _epoch(export)
+        yield from _gpus(export, reading)
+        if epoch is None:
+            return
+        yield from _markers(export, reading, epoch)
+        _map_gpus(export)
+        reader = _Reader(export, reading, epoch)
+        yield from reader.kernels()
+        yield from reader.graphs()
+        yield from reader.copies()
+        yield from reader.sets()
+        yield from reader.ranges()
+        yield from reader.metrics()
+    finally:
+        export.con.close()
+
+
+def _producer(export: Export) -> str:
+    known: dict[str, str] = {}
+    for table in META_TABLES:
+        if export.has(table):
+            known |= dict(
+                export.rows(
+                    f"SELECT name, value FROM {export.scans[table]} WHERE name LIKE 'EXPORT_%'", table
+                )
+            )
+    version = known.get("EXPORT_PRODUCT_VERSION") or known.get("EXPORT_NSYS_VERSION") or "of unknown version"
+    return f"nsys {version}, schema {known.get('EXPORT_SCHEMA_VERSION') or 'unknown'}"
+
+
+def _epoch(export: Export) -> int | None:
+    """Return the session's start in ns since the Unix epoch; ``None`` if nothing needs it."""
+    if export.has(SESSION_TABLE):
+        column = export.integer(SESSION_TABLE, "utcEpochNs")
+        rows = export.rows(f"SELECT min({column}) FROM {export.scans[SESSION_TABLE]} AS t", SESSION_TABLE)
+        if rows and rows[0][0] is not None:
+            return int(rows[0][0])
+    for table in _TIMED:
+        if export.has(table) and export.rows(f"SELECT 1 FROM {export.scans[table]} LIMIT 1", table):
+            raise FormatError(
+                export.name,
+                f"{SESSION_TABLE}.utcEpochNs is missing: the wall time of its events is unknown.",
+                "export the report with nsys 2023.1 or newer: nsys export -t sqlite -o OUT.sqlite REPORT.nsys-rep",
+            )
+    return None
+
+
+def _gpus(export: Export, reading: Reading) -> Iterator[Batch]:
+    """Yield the GPUs of the machine, one row an id."""
+    table = "TARGET_INFO_GPU"
+    if not export.has(table):
+        return
+    columns = [export.integer(table, c) for c in ("totalMemory", "smCount")]
+    texts = [export.text(table, c) for c in ("uuid", "name")]
+    rows = export.rows(
+        f"SELECT {export.integer(table, 'id', sql_type='INTEGER', required=True)} AS id, "
+        f"{', '.join(texts + columns)} FROM {export.scans[table]} AS t WHERE t.id IS NOT NULL ORDER BY id", table,
+    )  # fmt: skip
+    by_id = {row[0]: row for row in reversed(rows)}
+    reading.saw("gpus", len(rows))
+    reading.skip(
+        "gpus",
+        "repeated_gpu",
+        len(rows) - len(by_id),
+        remedy="Several machines in one report: their ids collide.",
+    )
+    found = [
+        {
+            "gpu_index": index,
+            "uuid": (row[1] or "").strip().lower().removeprefix("gpu-") or None,
+            "name": row[2],
+            "memory_bytes": row[3],
+            "sm_count": row[4],
+        }
+        for index, row in sorted(by_id.items())
+    ]
+    if found:
+        yield rows_batch("gpus", found)
+
+
+def _markers(export: Export, reading: Reading, epoch: int) -> Iterator[Batch]:
+    """Yield the session's start and, where told, the first and last instant of the capture."""
+    times: dict[str, int | None] = {"nsys_session_start": epoch}
+    table = "ANALYSIS_DETAILS"
+    if export.has(table):
+        start, stop = export.integer(table, "startTime"), export.integer(table, "stopTime")
+        low, high = export.rows(f"SELECT min({start}), max({stop}) FROM {export.scans[table]} AS t", table)[0]
+        times["nsys_capture_start"] = None if low is None else epoch + low
+        times["nsys_capture_stop"] = None if high is None else epoch + high
+    markers = [{"path": export.name, "name": n, "wall_ns": t} for n, t in times.items() if t is not None]
+    if any(not 0 <= m["wall_ns"] < 1 << 63 for m in markers):  # type: ignore[operator]
+        raise export.error(table, "a time that does not fit into 64 bits")
+    reading.saw("clock_markers", len(markers))
+    yield rows_batch("clock_markers", markers)
+
+
+def _map_gpus(export: Export) -> None:
+    """Make ``gpu_of_process(pid, device_id, gpu)`` and ``gpu_of_device(device_id, gpu)``, one row a key.
+
+    TARGET_INFO_CUDA_DEVICE has one row a process and device. A device that all processes agree upon stands in
+    for processes that it leaves out; where the machine has one GPU there is nothing to confuse.
+    """
+    table = "TARGET_INFO_CUDA_DEVICE"
+    pairs: list[tuple[int, int, int]] = []
+    if export.has(table):
+        c = {n: export.integer(table, n, required=True) for n in ("pid", "cudaId", "gpuId")}
+        pairs = export.rows(
+            f"SELECT DISTINCT {c['pid']}, {c['cudaId']}, {c['gpuId']} FROM {export.scans[table]} AS t WHERE t.gpuId IS NOT NULL",
+            table,
+        )
+    gpus: list[tuple[int]] = []
+    if export.has("TARGET_INFO_GPU"):
+        column = export.integer("TARGET_INFO_GPU", "id", required=True)
+        gpus = export.rows(
+            f"SELECT DISTINCT {column} FROM {export.scans['TARGET_INFO_GPU']} AS t", "TARGET_INFO_GPU"
+        )
+    by_process: dict[tuple[int, int], set[int]] = {}
+    by_device: dict[int, set[int]] = {}
+    for pid, device, gpu in pairs:
+        by_process.setdefault((pid, device), set()).add(gpu)
+        by_device.setdefault(device, set()).add(gpu)
+    only = gpus[0][0] if len(gpus) == 1 else None
+    con = export.con
+    con.execute("CREATE TEMP TABLE gpu_of_process (pid BIGINT, device_id BIGINT, gpu INTEGER)")
+    con.execute("CREATE TEMP TABLE gpu_of_device (device_id BIGINT, gpu INTEGER)")
+    con.execute(f"CREATE TEMP MACRO only_gpu() AS CAST({'NULL' if only is None else only} AS INTEGER)")
+    sure = [[*key, *found] for key, found in by_process.items() if len(found) == 1]
+    agreed = [[key, *found] for key, found in by_device.items() if len(found) == 1]
+    if sure:
+        con.executemany("INSERT INTO gpu_of_process VALUES (?, ?, ?)", sure)
+    if agreed:
+        con.executemany("INSERT INTO gpu_of_device VALUES (?, ?)", agreed)
+
+
+@dataclass
+class _Reader:
+    """One pass over the timed tables of an export."""
+
+    export: Export
+    reading: Reading
+    epoch: int
+
+    def kernels(self) -> Iterator[Batch]:
+        """Yield kernels with their names and the time of their launch."""
+        e, t = self.export, KERNELS
+        if not e.has(t):
+            return
+        named = [c for c in ("shortName", "demangledName") if c in e.columns(t)]
+        if not named:
+            raise e.error(t, "has no column shortName")
+        short, full = (
+            e.integer(t, c) if c in named else "CAST(NULL AS BIGINT)" for c in ("shortName", "demangledName")
+        )
+        ints = {
+            "grid_x": "gridX", "grid_y": "gridY", "grid_z": "gridZ",
+            "block_x": "blockX", "block_y": "blockY", "block_z": "blockZ",
+        }  # fmt: skip
+        sizes = ", ".join(f"{e.integer(t, c, sql_type='INTEGER')} AS {name}" for name, c in ints.items())
+        inner = (
+            f"{self._span(t)}, {short} AS short_id, {full} AS full_id, {sizes}, "
+            f"{e.integer(t, 'contextId')} AS context_id, {e.integer(t, 'streamId')} AS stream_id, "
+            f"{e.integer(t, 'correlationId')} AS correlation_id, {e.integer(t, 'graphNodeId')} AS graph_node_id"
+        )
+        launch, join = self._launches()
+        sql = (
+            f"WITH k AS (SELECT {inner} FROM {e.scans[t]} AS t) "
+            f"SELECT k.* EXCLUDE (short_id, full_id), {self._gpu()} AS gpu_index, {launch} AS launch_ns, "
+            "coalesce(s.value, f.value, 'unknown') AS name, coalesce(f.value, s.value, 'unknown') AS demangled_name, "
+            "CASE WHEN s.value IS NULL AND f.value IS NULL THEN 1 ELSE 0 END AS note_ "
+            f"FROM k LEFT JOIN {e.strings()} AS s ON s.id = k.short_id LEFT JOIN {e.strings()} AS f ON f.id = k.full_id "
+            f"{join} {self._gpu_joins()}"
+        )
+        yield from self._batches("gpu_kernels", t, sql, _SPAN_SKIPS, _NO_NAME)
+
+    def graphs(self) -> Iterator[Batch]:
+        """Yield CUDA graphs that were traced as a whole."""
+        e, t = self.export, GRAPHS
+        if not e.has(t):
+            return
+        inner = (
+            f"{self._span(t)}, {e.integer(t, 'contextId')} AS context_id, {e.integer(t, 'streamId')} AS stream_id, "
+            f"{e.integer(t, 'graphId')} AS graph_id, {e.integer(t, 'graphExecId')} AS graph_exec_id"
+        )
+        yield from self._device_rows("graph_launches", t, inner)
+
+    def copies(self) -> Iterator[Batch]:
+        """Yield memory copies."""
+        e, t = self.export, MEMCPY
+        if not e.has(t):
+            return
+        kinds = " ".join(f"WHEN {i} THEN '{kind}'" for i, kind in enumerate(_COPY_KINDS))
+        # Devices of both sides are filled in for peer copies only.
+        inner = (
+            f"{self._span(t)}, {e.integer(t, 'streamId')} AS stream_id, {e.integer(t, 'bytes')} AS bytes, "
+            f"CASE {e.integer(t, 'copyKind')} {kinds} ELSE 'unknown' END AS kind, "
+            f"CASE WHEN kind = 'p2p' THEN {e.integer(t, 'srcDeviceId', sql_type='INTEGER')} END AS src_device_id, "
+            f"CASE WHEN kind = 'p2p' THEN {e.integer(t, 'dstDeviceId', sql_type='INTEGER')} END AS dst_device_id"
+        )
+        yield from self._device_rows("gpu_memops", t, inner)
+
+    def sets(self) -> Iterator[Batch]:
+        """Yield memory sets."""
+        e, t = self.export, MEMSET
+        if e.has(t):
+            inner = f"{self._span(t)}, {e.integer(t, 'streamId')} AS stream_id, {e.integer(t, 'bytes')} AS bytes, 'memset' AS kind"
+            yield from self._device_rows("gpu_memops", t, inner)
+
+    def ranges(self) -> Iterator[Batch]:
+        """Yield push/pop and start/end ranges with the names of their domain and category."""
+        e, t = self.export, NVTX
+        if not e.has(t):
+            return
+        start, end, kind = (
+            e.integer(t, "start", required=True),
+            e.integer(t, "end"),
+            e.integer(t, "eventType", required=True),
+        )
+        thread, domain, category = (e.integer(t, c) for c in ("globalTid", "domainId", "category"))
+        # Domains and categories are numbered by process; the same number may be named twice.
+        said = f"coalesce({e.text(t, 'text')}, s.value)"
+        named = (
+            f"SELECT {kind} AS kind, {thread} >> 24 AS process, {domain} AS domain_id, {category} AS category_id, "
+            f"min({said}) AS name FROM {e.scans[t]} AS t LEFT JOIN {e.strings()} AS s ON s.id = {e.integer(t, 'textId')} "
+            f"WHERE {kind} IN ({_CATEGORY}, {_DOMAIN}) GROUP BY ALL"
+        )
+        is_range = f"{kind} IN ({_PUSH_POP}, {_START_END})"
+        inner = (
+            f"{start} AS start_, {end} AS end_, {thread} AS thread, {thread} >> 24 AS process, "
+            f"{domain} AS domain_id, {category} AS category_id, {is_range} AS is_range, {said} AS text"
+        )
+        sql = (
+            f"WITH named AS ({named}), r AS (SELECT {inner} FROM {e.scans[t]} AS t "
+            f"LEFT JOIN {e.strings()} AS s ON {is_range} AND s.id = {e.integer(t, 'textId')}), "
+            f"domains AS (SELECT process, domain_id, min(name) AS name FROM named WHERE kind = {_DOMAIN} GROUP BY ALL), "
+            f"categories AS (SELECT process, coalesce(domain_id, 0) AS domain_id, category_id, min(name) AS name "
+            f"FROM named WHERE kind = {_CATEGORY} GROUP BY ALL) "
+            "SELECT CASE WHEN NOT r.is_range THEN 1 WHEN r.end_ < r.start_ THEN 2 ELSE 0 END AS skip_, "
+            "CASE WHEN r.is_range AND r.end_ IS NULL THEN 1 ELSE 0 END AS note_, "
+            f"r.start_ + {self.epoch} AS start_ns, r.end_ + {self.epoch} AS end_ns, "
+            "(r.thread >> 24) & 16777215 AS pid, r.thread & 16777215 AS tid, r.text, d.name AS domain, "
+            "coalesce(c.name, CAST(nullif(r.category_id, 0) AS VARCHAR)) AS category FROM r "
+            "LEFT JOIN domains AS d ON d.process = r.process AND d.domain_id = r.domain_id "
+            "LEFT JOIN categories AS c ON c.process = r.process AND c.domain_id = coalesce(r.domain_id, 0) "
+            "AND c.category_id = r.category_id"
+        )
+        yield from self._batches("nvtx_ranges", t, sql, (_NO_RANGE, _NEGATIVE), _OPEN)
+
+    def metrics(self) -> Iterator[Batch]:
+        """Yield samples of GPU metrics; some lie before the session's start."""
+        e, t, names = self.export, METRICS, "TARGET_INFO_GPU_METRICS"
+        if not e.has(t):
+            return
+        time, kind, metric, value = (
+            e.integer(t, c, required=True) for c in ("timestamp", "typeId", "metricId", "value")
+        )
+        named = "SELECT CAST(NULL AS BIGINT) AS kind, CAST(NULL AS BIGINT) AS metric, CAST(NULL AS VARCHAR) AS name WHERE false"
+        if e.has(names):
+            ids = (e.integer(names, c, required=True) for c in ("typeId", "metricId"))
+            named = (
+                f"SELECT {next(ids)} AS kind, {next(ids)} AS metric, min({e.text(names, 'metricName')}) AS name "
+                f"FROM {e.scans[names]} AS t GROUP BY ALL"
+            )
+        sql = (
+            f"WITH named AS ({named}) SELECT CASE WHEN n.name IS NULL THEN 1 ELSE 0 END AS skip_, "
+            f"CAST({kind} & 255 AS INTEGER) AS gpu_index, n.name AS metric, {time} + {self.epoch} AS sampled_ns, {value} AS value "
+            f"FROM {e.scans[t]} AS t LEFT JOIN named AS n ON n.kind = {kind} AND n.metric = {metric}"
+        )
+        yield from self._batches("gpu_metrics", t, sql, (_NO_METRIC,))
+
+    def _span(self, table: str) -> str:
+        """Return the columns that every activity on a GPU has, with ``skip_``."""
+        e = self.export
+        start, end = e.integer(table, "start", required=True), e.integer(table, "end", required=True)
+        # An end of 0 is CUPTI's word for "not known".
+        return (
+            f'CASE WHEN t."end" IS NULL OR {end} = 0 THEN 1 WHEN {end} < {start} THEN 2 ELSE 0 END AS skip_, '
+            f"{start} + {self.epoch} AS start_ns, {end} + {self.epoch} AS end_ns, "
+            f"{e.integer(table, 'deviceId', sql_type='INTEGER', required=True)} AS device_id, "
+            f"({e.integer(table, 'globalPid')} >> 24) & 16777215 AS pid"
+        )
+
+    def _gpu(self) -> str:
+        return "coalesce(p.gpu, d.gpu, only_gpu())"
+
+    def _gpu_joins(self) -> str:
+        """Return joins that find at most one GPU a row."""
+        return (
+            "LEFT JOIN gpu_of_process AS p ON p.pid = k.pid AND p.device_id = k.device_id "
+            "LEFT JOIN gpu_of_device AS d ON d.device_id = k.device_id"
+        )
+
+    def _launches(self) -> tuple[str, str]:
+        """Return the launch time and the join that finds it: the host's call with process and correlation id.
+
+        Only launch calls are kept, the earliest where several share the key, so no kernel is doubled.
+        """
+        e, t = self.export, LAUNCHES
+        needed = ("start", "globalTid", "correlationId", "nameId")
+        if not e.has(t) or not all(c in e.columns(t) for c in needed):
+            return "CAST(NULL AS BIGINT)", ""
+        start, thread, correlation, name = (e.integer(t, c) for c in needed)
+        calls = (
+            f"(SELECT ({thread} >> 24) & 16777215 AS pid, {correlation} AS id, min({start}) AS start_ "
+            f"FROM {e.scans[t]} AS t WHERE {name} IN (SELECT id FROM {e.strings()} WHERE value ILIKE '%launch%') GROUP BY ALL)"
+        )
+        return (
+            f"l.start_ + {self.epoch}",
+            f"LEFT JOIN {calls} AS l ON l.pid = k.pid AND l.id = k.correlation_id",
+        )
+
+    def _device_rows(self, raw: str, table: str, inner: str) -> Iterator[Batch]:
+        sql = (
+            f"WITH k AS (SELECT {inner} FROM {self.export.scans[table]} AS t) "
+            f"SELECT k.*, {self._gpu()} AS gpu_index FROM k {self._gpu_joins()}"
+        )
+        yield from self._batches(raw, table, sql, _SPAN_SKIPS)
+
+    def _batches(
+        self, raw: str, table: str, sql: str, skips: tuple[_Rule, ...], note: _Rule | None = None
+    ) -> Iterator[Batch]:
+        """Stream a query whose ``skip_`` and ``note_`` say what is left out or questionable."""
+        wanted = contract(raw).batch_schema.names
+        on_device = "device_id" in wanted
+        for rows in self.export.stream(sql, table):
+            self.reading.saw(raw, rows.num_rows)
+            skip = rows.column("skip_")
+            if pc.any(pc.not_equal(skip, 0)).as_py():
+                for number, rule in enumerate(skips, 1):
+                    count = pc.sum(pc.equal(skip, number)).as_py() or 0
+                    self.reading.skip(raw, rule.code, count, severity=rule.severity, remedy=rule.remedy)
+                rows = rows.filter(pc.equal(skip, 0))
+            if not rows.num_rows:
+                continue
+            if note:
+                count = pc.sum(rows.column("note_")).as_py() or 0
+                self.reading.note(raw, note.code, count, severity=note.severity, remedy=note.remedy)
+            if on_device:
+                count = rows.column("gpu_index").null_count
+                self.reading.note(raw, _NO_GPU.code, count, severity=_NO_GPU.severity, remedy=_NO_GPU.remedy)
+            try:
+                yield batch(raw, {n: rows.column(n) for n in rows.schema.names if n in wanted})
+            except pa.ArrowException as exc:
+                raise self.export.error(table, str(exc)) from exc
