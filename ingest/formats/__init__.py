@@ -6,11 +6,17 @@ from typing import TYPE_CHECKING
 
 from ingest.errors import UnknownFormatError
 from ingest.formats.base import Batch, Reading, Source, TraceFormat
+from ingest.formats.bench_log import BenchLog
+from ingest.formats.card import CardFile
 from ingest.formats.kineto import Kineto
+from ingest.formats.markers import Markers
+from ingest.formats.metadata import Metadata
 from ingest.formats.nsys_parquet import NsysParquet
 from ingest.formats.nsys_rep import NsysRep
 from ingest.formats.nsys_sqlite import NsysSqlite
 from ingest.formats.nvf1 import Nvf1
+from ingest.formats.sglang_jsonl import SglangJsonl
+from ingest.formats.vllm_json import VllmJson
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -30,6 +36,12 @@ def _register(formats: Iterable[TraceFormat]) -> dict[str, TraceFormat]:
 FORMATS: dict[str, TraceFormat] = _register(
     (
         Nvf1(),
+        Markers(),
+        Metadata(),
+        VllmJson(),
+        SglangJsonl(),
+        CardFile(),
+        BenchLog(),
         NsysSqlite(),
         NsysParquet(),
         NsysRep(),

@@ -1,0 +1,224 @@
+"""What the readers of benchmark clients share: bounded JSON, exact numbers, rows of requests."""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import zlib
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+from ingest.errors import FormatError
+from ingest.units import s_to_ns
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from ingest.formats.base import Source
+
+MAX_JSON_BYTES = 512 * 1024 * 1024
+ERROR_CHARS = 200
+# perf_counter seconds are an uptime; epoch seconds are above 1e9 since 2001.
+EPOCH_FROM_S = 900_000_000
+_LATEST_S = 9_000_000_000  # int64 nanoseconds end in 2262
+_KEY = re.compile(rb'"([A-Za-z_][A-Za-z0-9_]{0,60})"\s*:')
+_SPACE = re.compile(r"[ \t\r\n]*")
+# Prompts and answers may be private: they are dropped while the JSON is parsed.
+_PRIVATE = ("generated_texts", "generated_text", "prompts", "outputs")
+_INT64 = 2**63
+
+
+class _DuplicateKeyError(ValueError):
+    pass
+
+
+def head_keys(head: bytes) -> set[bytes]:
+    """Return the keys of JSON objects in ``head``, at any depth."""
+    return set(_KEY.findall(head))
+
+
+def documents(source: Source, limit: int | None = None) -> Iterator[tuple[int, dict[str, Any]]]:
+    """Yield (number from 1, object) for each JSON object in the file: one, one a line, or run together.
+
+    `Infinity` and `NaN` pass. Broken or too deep JSON, a repeated key, another value than an object and a
+    file beyond ``limit`` bytes raise :class:`FormatError` with the line.
+    """
+    text = _text(source, MAX_JSON_BYTES if limit is None else limit)
+    decoder = json.JSONDecoder(object_pairs_hook=_object, parse_float=_number)
+    at, number = _skip_space(text, 0), 0
+    if at == len(text):
+        raise FormatError(source.name, "the file holds no JSON.", "the client wrote nothing; run it again.")
+    while at < len(text):
+        number += 1
+        try:
+            found, end = decoder.raw_decode(text, at)
+        except json.JSONDecodeError as exc:
+            line, column = _place(text, exc.pos)
+            raise FormatError(
+                source.name,
+                f"line {line}, column {column}: broken JSON: {exc.msg}.",
+                "was the upload or the run cut short?",
+            ) from exc
+        except _DuplicateKeyError as exc:
+            line, _ = _place(text, at)
+            raise FormatError(
+                source.name, f"line {line}: the key {str(exc)!r} is there twice.", "keep one."
+            ) from exc
+        except RecursionError as exc:
+            line, _ = _place(text, at)
+            raise FormatError(
+                source.name, f"line {line}: JSON nested too deep.", "is it a benchmark result?"
+            ) from exc
+        except ValueError as exc:  # an integer of thousands of digits
+            line, _ = _place(text, at)
+            raise FormatError(
+                source.name, f"line {line}: a number is too long.", "is the file damaged?"
+            ) from exc
+        if not isinstance(found, dict):
+            line, _ = _place(text, at)
+            raise FormatError(source.name, f"line {line}: a JSON {type(found).__name__}, not an object.")
+        yield number, found
+        at = _skip_space(text, end)
+
+
+def one_object(source: Source, limit: int) -> dict[str, Any]:
+    """Return the one JSON object of a small file."""
+    found = list(documents(source, limit))
+    if len(found) > 1:
+        raise FormatError(source.name, f"{len(found)} JSON objects; expected one.", "keep one.")
+    return found[0][1]
+
+
+def _text(source: Source, limit: int) -> str:
+    try:
+        with source.open() as file:
+            data = file.read(limit + 1)
+    except (EOFError, zlib.error) as exc:
+        raise FormatError(source.name, f"broken gzip: {exc}.", "upload it anew.") from exc
+    if len(data) > limit:
+        raise FormatError(
+            source.name,
+            f"more than {limit:,} bytes of JSON.",
+            "write a result a file, without generated texts.",
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as exc:
+        raise FormatError(source.name, f"byte {exc.start}: not UTF-8.", "is the file damaged?") from exc
+
+
+def _skip_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    return found.end() if found else at
+
+
+def _place(text: str, at: int) -> tuple[int, int]:
+    return text.count("\n", 0, at) + 1, at - text.rfind("\n", 0, at)
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        seen: set[str] = set()
+        for key, _ in pairs:
+            if key in seen:
+                raise _DuplicateKeyError(key[:60])
+            seen.add(key)
+    for key in _PRIVATE:
+        found.pop(key, None)
+    return found
+
+
+def _number(text: str) -> float | Decimal:
+    """Float where 17 characters suffice to hold it; an epoch time with more digits stays exact."""
+    return Decimal(text) if len(text) > 17 and text[0] in "123456789" else float(text)
+
+
+def finite(value: Any) -> float | None:
+    """Return a finite float, or None for NaN, infinity and what no float holds."""
+    try:
+        number = float(value)
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def is_number(value: Any) -> bool:
+    """Whether it is a JSON number (true and false are not)."""
+    return isinstance(value, (int, float, Decimal)) and not isinstance(value, bool)
+
+
+def integer(where: str, name: str, value: Any) -> int | None:
+    """Return a whole number or None; anything else raises :class:`FormatError` naming the field."""
+    if value is None:
+        return None
+    if is_number(value):
+        if not isinstance(value, int):
+            if finite(value) is None:
+                return None
+            # 2^53 bounds the exponent too: no gigantic integer is built.
+            if abs(value) < 2**53 and value == int(value):
+                return int(value)
+        elif -_INT64 <= value < _INT64:
+            return value
+    raise FormatError(where, f"{name}: {_brief(value)} is not a whole number.", "is the file damaged?")
+
+
+def number(where: str, name: str, value: Any) -> float | None:
+    """Return a finite float, None for null, NaN and infinity; else :class:`FormatError`."""
+    if value is None:
+        return None
+    if is_number(value):
+        return finite(value)
+    raise FormatError(where, f"{name}: {_brief(value)} is not a number.", "is the file damaged?")
+
+
+def rate(where: str, name: str, value: Any) -> float | None:
+    """Return a request rate: a number, or infinity for `inf`."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            raise FormatError(where, f"{name}: {_brief(value)} is no rate.", "a number or inf.") from None
+    if isinstance(value, float) and value == math.inf:
+        return value
+    return number(where, name, value)
+
+
+def text(where: str, name: str, value: Any) -> str | None:
+    """Return a text cut to 500 characters or None; else :class:`FormatError`."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str):
+        return clean(value)[:500]
+    raise FormatError(where, f"{name}: {_brief(value)} is not a text.", "is the file damaged?")
+
+
+def clean(value: str) -> str:
+    """Return the text without what UTF-8 cannot hold (lone surrogates) and without NUL."""
+    return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+
+
+def first_line(value: str) -> str | None:
+    """Return the first line with something on it, cut to 200 characters; None if there is none."""
+    stripped = clean(value).strip()
+    return stripped.splitlines()[0].strip()[:ERROR_CHARS] if stripped else None
+
+
+def start(where: str, name: str, value: Any) -> tuple[int | None, str | None]:
+    """Return (ns, clock) of a start time in seconds: `epoch` or, below 9e8, `monotonic`; 0 is no time."""
+    if value is None or (is_number(value) and (value == 0 or finite(value) is None)):
+        return None, None
+    if not is_number(value) or not 0 < value < _LATEST_S:
+        raise FormatError(where, f"{name}: {_brief(value)} is no time in seconds.", "is the file damaged?")
+    return s_to_ns(value), "epoch" if value > EPOCH_FROM_S else "monotonic"
+
+
+def _brief(value: Any) -> str:
+    if isinstance(value, (dict, list)):
+        return f"a {'mapping' if isinstance(value, dict) else 'list'}"
+    if isinstance(value, int) and abs(value) >= 10**40:
+        return "an integer of over 40 digits"
+    shown = repr(value) if isinstance(value, str) else str(value)
+    return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -1,0 +1,182 @@
+"""Rows of ``benchmark_runs`` and ``requests`` from one result object of a benchmark client.
+
+vLLM and SGLang write the same shape with other names; their formats give the names.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+
+from ingest.errors import FormatError
+from ingest.formats.base import Batch, Reading, batch, rows_batch
+from ingest.formats.bench_common import first_line, integer, is_number, number, rate, start, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+ROWS = 50_000  # requests a batch: their inter-token latencies are lists of hundreds
+_ARRAYS = ("input_lens", "output_lens", "ttfts", "itls", "latencies", "start_times", "errors")
+_STATISTICS = tuple(f"{s}_{m}_ms" for m in ("ttft", "tpot", "itl", "e2el") for s in ("mean", "median", "p99"))
+_READERS = {
+    "engine": text, "model_id": text, "dataset": text, "started_at": text,
+    "num_prompts": integer, "request_rate": rate, "max_concurrency": integer, "duration_s": number,
+    "completed": integer, "failed": integer, "total_input_tokens": integer, "total_output_tokens": integer,
+    "request_throughput": number, "output_throughput": number, "total_token_throughput": number,
+    **dict.fromkeys(_STATISTICS, number),
+}  # fmt: skip
+RUN_COLUMNS = tuple(_READERS)
+# Any of these makes an object a result.
+_FACTS = ("duration", "completed", "request_throughput", "output_throughput", "ttfts", "mean_ttft_ms")
+
+
+def result(
+    reading: Reading, line: int, found: dict[str, Any], names: Mapping[str, tuple[str, ...]]
+) -> Iterator[Batch]:
+    """Yield the run of one result and its requests.
+
+    ``names`` gives, by column of ``benchmark_runs``, the keys to try; a column without an entry has its own
+    name. Raises :class:`FormatError` for a value of a wrong type, naming the field.
+    """
+    where = reading.source.name
+    if not any(key in found for key in _FACTS):
+        raise FormatError(where, f"result {line}: not a benchmark result: none of {', '.join(_FACTS)}.")
+    row: dict[str, Any] = {"path": where, "line": line}
+    for column, read in _READERS.items():
+        for key in names.get(column, (column,)):
+            if found.get(key) is not None:
+                row[column] = read(where, _label(line, key), found[key])
+                break
+    reading.saw("benchmark_runs", 1)
+    yield rows_batch("benchmark_runs", [row])
+    succeeded = 0
+    requests = 0
+    for rows in _requests(reading, line, found):
+        requests += rows.rows.num_rows
+        succeeded += rows.rows.column("succeeded").true_count
+        yield rows
+    if requests and row.get("completed") is not None and row["completed"] != succeeded:
+        reading.note(
+            "benchmark_runs", "completed_differs", 1, severity="error",
+            remedy="The reported number of successes is not that of the requests: was the file edited?",
+        )  # fmt: skip
+
+
+def _requests(reading: Reading, line: int, found: dict[str, Any]) -> Iterator[Batch]:
+    where = reading.source.name
+    arrays: dict[str, list[Any]] = {}
+    for key in _ARRAYS:
+        value = found.get(key)
+        if value is None:
+            continue
+        if not isinstance(value, list):
+            raise FormatError(
+                where, f"{_label(line, key)}: not a list of one value a request.", "is the file damaged?"
+            )
+        if value:
+            arrays[key] = value
+    # Lengths or errors alone say nothing of how long a request took.
+    if not arrays.keys() & {"ttfts", "latencies", "itls"}:
+        return
+    count = max(len(v) for v in arrays.values())
+    reading.saw("requests", count)
+    if any(len(v) != count for v in arrays.values()):
+        reading.skip(
+            "requests", "unequal_arrays", count, severity="data_loss",
+            remedy="The arrays of this result differ in length: what belongs together is unknown.",
+        )  # fmt: skip
+        return
+    for first in range(0, count, ROWS):
+        part = {k: v[first : first + ROWS] for k, v in arrays.items()}
+        yield _part(where, line, part, first, min(ROWS, count - first))
+
+
+def _part(where: str, line: int, arrays: dict[str, list[Any]], first: int, count: int) -> Batch:
+    nothing: list[Any] = [None] * count
+    outputs = _column(where, line, arrays, "output_lens", integer) or nothing
+    ttfts = _column(where, line, arrays, "ttfts", number)
+    latencies = _column(where, line, arrays, "latencies", number)
+    errors = [_error(where, line, e) for e in arrays.get("errors", nothing)]
+    itls = arrays.get("itls")
+    told = ttfts is not None or "output_lens" in arrays
+    # A failed request stays in the arrays with TTFT 0, no output and, mostly, an error text.
+    good = [
+        error is None and (not told or (ttft or 0) > 0 or (output or 0) > 0)
+        for error, ttft, output in zip(errors, ttfts or nothing, outputs, strict=True)
+    ]
+    gaps = _lists(where, line, itls, good) if itls is not None else None
+    e2e = _e2e(latencies, ttfts, gaps, count)
+    starts = [start(where, _label(line, "start_times"), v) for v in arrays.get("start_times", nothing)]
+    return batch(
+        "requests",
+        {
+            "path": pa.array([where] * count),
+            "line": [line] * count,
+            "request_index": list(range(first, first + count)),
+            "start_ns": [s[0] for s in starts],
+            "start_clock": [s[1] for s in starts],
+            # A first token takes time: 0 means that none was seen.
+            "ttft_s": [t if ok and t else None for t, ok in zip(ttfts or nothing, good, strict=True)],
+            "e2e_s": [t if ok and t else None for t, ok in zip(e2e, good, strict=True)],
+            "itls_s": pa.array(gaps if gaps is not None else nothing, pa.list_(pa.float64())),
+            "input_tokens": _column(where, line, arrays, "input_lens", integer) or nothing,
+            "output_tokens": outputs,
+            "succeeded": good,
+            "error": [None if ok else e for e, ok in zip(errors, good, strict=True)],
+        },
+    )
+
+
+def _column(where: str, line: int, arrays: dict[str, list[Any]], key: str, read: Any) -> list[Any] | None:
+    if key not in arrays:
+        return None
+    label = _label(line, key)
+    return [read(where, label, v) for v in arrays[key]]
+
+
+def _lists(where: str, line: int, itls: list[Any], good: list[bool]) -> list[list[float | None] | None]:
+    """Return the inter-token latencies of the requests that succeeded."""
+    lists: list[list[float | None] | None] = []
+    for i, (gaps, ok) in enumerate(zip(itls, good, strict=True)):
+        if gaps is None or not ok:
+            lists.append(None)
+        elif isinstance(gaps, list) and all(type(g) is float and math.isfinite(g) for g in gaps):
+            lists.append(gaps)
+        elif isinstance(gaps, list) and all(g is None or is_number(g) for g in gaps):
+            lists.append([number(where, "itls", g) for g in gaps])
+        else:
+            raise FormatError(
+                where, f"{_label(line, 'itls')}[{i}]: not a list of seconds.", "is the file damaged?"
+            )
+    return lists
+
+
+def _e2e(
+    latencies: list[Any] | None,
+    ttfts: list[Any] | None,
+    gaps: list[list[float | None] | None] | None,
+    count: int,
+) -> list[float | None]:
+    """Return whole latencies: as given, else TTFT plus the inter-token latencies."""
+    if latencies is not None:
+        return latencies
+    if ttfts is None or gaps is None:
+        return [None] * count
+    return [
+        t + math.fsum(g) if t and g is not None and None not in g else None  # type: ignore[arg-type]
+        for t, g in zip(ttfts, gaps, strict=True)
+    ]
+
+
+def _error(where: str, line: int, value: Any) -> str | None:
+    if value is None or value == "":
+        return None
+    if not isinstance(value, str):
+        raise FormatError(where, f"{_label(line, 'errors')}: not a list of texts.", "is the file damaged?")
+    return first_line(value)
+
+
+def _label(line: int, key: str) -> str:
+    return key if line == 1 else f"result {line}, {key}"
