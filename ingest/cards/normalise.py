@@ -67,12 +67,12 @@ class _Pass:
         properties = schema.get("properties")
         if not isinstance(value, dict) or properties is None:
             return value
-        known = {_squash(k): k for k in properties}
+        known: dict[str, str] = {_squash(k): k for k in properties}
         if path == "workload":
             known |= {_squash(moved[0][-1]): moved[0][-1] for moved in _MOVES}
         result: dict[str, Any] = {}
         for key, inner in value.items():
-            name = known.get(_squash(key), key)
+            name: str = known.get(_squash(key)) or key
             if name in result:
                 self.unclear.append(
                     Problem(_join(path, name), "is there twice, in two spellings.", "keep one.")

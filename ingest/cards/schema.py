@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ingest.resources import resource
 
 if TYPE_CHECKING:
-    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema import Draft202012Validator
 
 _TYPE_WORDS = {
     "integer": "a whole number", "number": "a number", "string": "a text", "boolean": "true or false",
@@ -50,17 +50,19 @@ def problems(document: Any) -> list[Problem]:
     return [_explain(e) for e in errors]
 
 
-def _explain(error: ValidationError) -> Problem:
+def _explain(error: Any) -> Problem:
     path = ".".join(str(p) for p in error.absolute_path)
-    value, rule, limit = shown(error.instance), error.validator, error.validator_value
-    description = str(error.schema.get("description", "")) if isinstance(error.schema, dict) else ""
+    rule, schema = str(error.validator), dict(error.schema) if isinstance(error.schema, dict) else {}
+    limit: Any = error.validator_value
+    value = shown(error.instance)
+    description = schema.get("description", "")
     hint = f"the field is: {description}" if description else "see `tracelake card new`."
     if rule == "required":
         missing = next(name for name in limit if name not in error.instance)
         where = f"{path}.{missing}" if path else missing
         return Problem(where, "is missing.", "add it; `tracelake card new` writes a whole card.")
     if rule == "additionalProperties" and limit is False:
-        known = list(error.schema["properties"])
+        known = list(schema["properties"])
         unknown = next(k for k in error.instance if k not in known)
         near = difflib.get_close_matches(unknown, known, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(known)}."
@@ -81,7 +83,7 @@ def _explain(error: ValidationError) -> Problem:
     if rule == "const":
         return Problem(path, f"{value} is not {limit}.", "only this version is known.")
     if rule in ("minimum", "maximum", "exclusiveMinimum"):
-        word = {"minimum": "below", "maximum": "above", "exclusiveMinimum": "not above"}[str(rule)]
+        word = {"minimum": "below", "maximum": "above", "exclusiveMinimum": "not above"}[rule]
         return Problem(path, f"{value} is {word} {limit}.", "leave it empty if it is unknown.")
     if rule == "not":
         return Problem(path, f"{value} looks like a credential.", "take it out of the card.")

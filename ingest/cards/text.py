@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import copy
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import yaml
 
@@ -34,7 +34,7 @@ class PlainNumber(float):
 
     text: str
 
-    def __new__(cls, text: str) -> PlainNumber:
+    def __new__(cls, text: str) -> Self:
         """Read the number and keep its text."""
         number = super().__new__(cls, text)
         number.text = text
@@ -125,7 +125,7 @@ class _Builder:
             parent[1] = None
 
     def _alias(self, event: yaml.AliasEvent) -> Any:
-        known = self._anchors.get(event.anchor)
+        known = self._anchors.get(str(event.anchor))
         if known is None:
             self._refuse(event, f"the alias *{event.anchor} has no finished anchor.", "write the value out.")
         value, nodes = known  # type: ignore[misc]
@@ -146,7 +146,8 @@ class _Builder:
             self._refuse(event, f"the YAML tag {event.tag[:60]!r}.", "a card has plain values only.")
 
     def _refuse(self, event: yaml.Event, what: str, hint: str) -> None:
-        raise CardError(self._where, f"line {event.start_mark.line + 1}: {what}", hint)
+        line = f"line {event.start_mark.line + 1}: " if event.start_mark else ""
+        raise CardError(self._where, f"{line}{what}", hint)
 
 
 def _scalar(event: yaml.ScalarEvent) -> Any:

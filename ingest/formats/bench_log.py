@@ -191,9 +191,17 @@ class _Log:
         latency_s = finite(Decimal(latency.replace(",", "")).scaleb(-3))
         good = bool(ttft_s and ttft_s > 0) or int(outputs) > 0
         self._rows.append(
-            (self._open_requests, ns, clock, (ttft_s or None) if good else None, (latency_s or None) if good else None,
-             int(inputs), int(outputs), good)
-        )  # fmt: skip
+            (
+                self._open_requests,
+                ns,
+                clock,
+                (ttft_s or None) if good else None,
+                (latency_s or None) if good else None,
+                int(inputs),
+                int(outputs),
+                good,
+            )
+        )
         self._open_requests += 1
 
     def _flush_requests(self, number: int) -> Batch:

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 
 from ingest.cards import parse_card
 from ingest.cards.text import MAX_BYTES
-from ingest.formats.base import Batch, Reading, Source
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ingest.formats.base import Batch, Reading, Source
 
 _TOP = re.compile(
     rb"""^["']?(workload|model[-_ ]?executor|metric_source|hf_url|contributor)["']?[ \t]*:""", re.I | re.M
@@ -26,7 +27,7 @@ class CardFile:
     tables: tuple[str, ...] = ()
 
     def sniff(self, source: Source) -> bool:
-        """Recognise the top-level keys of a card, also where the YAML is broken, to be refused with a reason."""
+        """Recognise a card's top-level keys, also where the YAML is broken, to be refused with a reason."""
         if source.is_dir or b"\0" in source.head or source.path.name.endswith(".gz"):
             return False
         keys = {k.lower() for k in _TOP.findall(source.head)}

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ingest.formats.base import Batch, Reading, Source
 from ingest.formats.bench_common import documents, head_keys
 from ingest.formats.bench_results import result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ingest.formats.base import Batch, Reading, Source
 
 _NAMES = {
     "engine": ("backend",),

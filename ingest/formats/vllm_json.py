@@ -9,12 +9,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ingest.formats.base import Batch, Reading, Source
 from ingest.formats.bench_common import documents, head_keys
 from ingest.formats.bench_results import result
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from ingest.formats.base import Batch, Reading, Source
 
 _NAMES = {
     "engine": ("backend", "endpoint_type"),
@@ -26,7 +27,8 @@ _NAMES = {
 }
 _OURS = {
     b"date", b"backend", b"endpoint_type", b"model_id", b"tokenizer_id", b"num_prompts", b"request_rate",
-    b"burstiness", b"max_concurrency", b"duration", b"completed", b"total_input_tokens", b"total_output_tokens",
+    b"burstiness", b"max_concurrency", b"duration", b"completed",
+    b"total_input_tokens", b"total_output_tokens",
     b"request_throughput", b"output_throughput", b"total_token_throughput", b"ttfts", b"mean_ttft_ms",
 }  # fmt: skip
 _SGLANG = {
