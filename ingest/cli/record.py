@@ -97,13 +97,23 @@ def _validate(ctx: click.Context, out: Path, say: Any) -> bool:
 def _read_whole(out: Path, say: Any) -> None:
     import tempfile
 
+    from ingest.errors import UnknownFormatError
+    from ingest.formats import Source, guess_format
     from ingest.formats.base import Reading
-    from ingest.trace import open_trace
 
-    with open_trace(out) as trace, tempfile.TemporaryDirectory(prefix="tracelake-") as temp:
-        for part in trace.parts:
-            reading = Reading(part.source, Path(temp))
-            rows = sum(len(batch.rows) for batch in part.format.read(reading))
-            say(f"{part.source.name}: {part.format.name}, {rows} rows")
+    with tempfile.TemporaryDirectory(prefix="tracelake-") as temp:
+        for path in sorted(out.iterdir()):
+            source = Source(path, path.name)
+            try:
+                form = guess_format(source)
+            except UnknownFormatError:
+                continue
+            if form.name == "nsys_rep":  # its export lies beside it
+                continue
+            reading = Reading(source, Path(temp))
+            rows = sum(len(batch.rows) for batch in form.read(reading))
+            say(f"{source.name}: {form.name}, {rows} rows")
             for s in reading.skips.values():
-                say(f"{part.source.name}: {s.action} {s.rows} rows of {s.table}: {s.code}. {s.remedy or ''}")
+                say(
+                    f"{source.name}: {s.action} {s.rows} rows of {s.table}: {s.code}. {s.remedy or ''}".rstrip()
+                )
