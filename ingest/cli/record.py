@@ -114,6 +114,5 @@ def _read_whole(out: Path, say: Any) -> None:
             rows = sum(len(batch.rows) for batch in form.read(reading))
             say(f"{source.name}: {form.name}, {rows} rows")
             for s in reading.skips.values():
-                say(
-                    f"{source.name}: {s.action} {s.rows} rows of {s.table}: {s.code}. {s.remedy or ''}".rstrip()
-                )
+                what = f"{s.action} {s.rows} rows of {s.table}: {s.code}. {s.remedy or ''}"
+                say(f"{source.name}: {what.rstrip()}")
