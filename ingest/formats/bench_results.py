@@ -9,6 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from ingest.errors import FormatError
 from ingest.formats.base import Batch, Reading, batch, rows_batch
@@ -138,18 +139,22 @@ def _column(where: str, line: int, arrays: dict[str, list[Any]], key: str, read:
 
 def _lists(where: str, line: int, itls: list[Any], good: list[bool]) -> list[list[float | None] | None]:
     """Return the inter-token latencies of the requests that succeeded."""
-    lists: list[list[float | None] | None] = []
-    for i, (gaps, ok) in enumerate(zip(itls, good, strict=True)):
-        if gaps is None or not ok:
-            lists.append(None)
-        elif isinstance(gaps, list) and all(type(g) is float and math.isfinite(g) for g in gaps):
-            lists.append(gaps)
-        elif isinstance(gaps, list) and all(g is None or is_number(g) for g in gaps):
-            lists.append([number(where, "itls", g) for g in gaps])
+    lists = [gaps if ok else None for gaps, ok in zip(itls, good, strict=True)]
+    if all(type(gaps) is list or gaps is None for gaps in lists):
+        try:
+            flat = pa.array(lists, pa.list_(pa.float64())).flatten()
+        except (pa.ArrowInvalid, pa.ArrowTypeError):
+            pass  # the loop below says which value it is
         else:
-            raise FormatError(
-                where, f"{_label(line, 'itls')}[{i}]: not a list of seconds.", "is the file damaged?"
-            )
+            if pc.all(pc.is_finite(flat), min_count=0).as_py():
+                return lists
+    for i, gaps in enumerate(lists):
+        if gaps is None:
+            continue
+        if not isinstance(gaps, list) or not all(g is None or is_number(g) for g in gaps):
+            what = f"{_label(line, 'itls')}[{i}]: not a list of seconds."
+            raise FormatError(where, what, "is the file damaged?")
+        lists[i] = [number(where, "itls", g) for g in gaps]
     return lists
 
 
