@@ -16,7 +16,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.cli.simulate import simulate as command
-from ingest.errors import TraceError, UsageError
+from ingest.errors import TraceError, UnknownFormatError, UsageError
+from ingest.formats import guess_format
 from ingest.formats.base import Reading, Source
 from ingest.formats.nvf1 import Nvf1
 from ingest.simulate import Burst, Reset, Scenario, Stall, Truth, simulate
@@ -190,6 +191,23 @@ def test_everything_that_can_say_so_says_it_is_synthetic(tmp_path: Path) -> None
     assert "description: 'Synthetic" in card.read_text()
     with closing(sqlite3.connect(tmp_path / "t" / "profile.sqlite")) as db:
         assert dict(db.execute("select name, value from META_DATA_EXPORT"))["SYNTHETIC"] == "true"
+
+
+def test_the_formats_read_every_file_but_the_truth(tmp_path: Path) -> None:
+    simulate(tmp_path / "t", Scenario(**SMALL))
+    taken = {}
+    for path in sorted((tmp_path / "t").iterdir()):
+        try:
+            taken[path.name] = guess_format(Source(path, path.name)).name
+        except UnknownFormatError:
+            taken[path.name] = None
+    assert [name for name, form in taken.items() if form is None] == ["truth.json"]
+    assert sorted(form for form in taken.values() if form not in (None, "nvf1", "markers")) == [
+        "card",
+        "metadata",
+        "nsys_sqlite",
+        "vllm_json",
+    ]
 
 
 def test_same_scenario_same_bytes_and_another_seed_other_bytes(tmp_path: Path) -> None:

@@ -34,7 +34,10 @@ class Truth:
 
     def document(self) -> dict[str, Any]:
         """The content of ``truth.json``."""
-        return {"synthetic": True, **asdict(self)}
+        document = {"synthetic": True, **asdict(self)}
+        # Together with "backend" this key would make the file look like an experiment's metadata.
+        document["scenario"] = {"batch" if k == "batch_size" else k: v for k, v in self.scenario.items()}
+        return document
 
 
 def phase_windows(plan: Plan, requests: list[Request], source: str) -> dict[str, Windows]:
