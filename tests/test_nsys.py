@@ -1,5 +1,7 @@
 """nsys exports: SQLite of old and new schemas, Parquet directories, reports."""
 
+# ruff: noqa: E501 - tables of rows read better on one line
+
 from __future__ import annotations
 
 import json
@@ -129,7 +131,7 @@ def _export(path: Path, tables: dict[str, tuple[str, list[tuple[Any, ...]]]]) ->
     return path
 
 
-KERNEL = "start INTEGER, end INTEGER, deviceId INTEGER, contextId INTEGER, streamId INTEGER, correlationId INTEGER, globalPid INTEGER, demangledName INTEGER, shortName INTEGER"  # noqa: E501
+KERNEL = "start INTEGER, end INTEGER, deviceId INTEGER, contextId INTEGER, streamId INTEGER, correlationId INTEGER, globalPid INTEGER, demangledName INTEGER, shortName INTEGER"
 CUDA_DEVICE = "gpuId INTEGER, cudaId INTEGER, pid INTEGER"
 
 
@@ -217,7 +219,7 @@ def test_nvtx_text_is_taken_from_either_place_and_open_ranges_stay(tmp_path: Pat
 
 
 def test_copies_and_sets_are_told_apart(tmp_path: Path) -> None:
-    copy = "start INTEGER, end INTEGER, deviceId INTEGER, streamId INTEGER, globalPid INTEGER, bytes INTEGER, copyKind INTEGER, srcDeviceId INTEGER, dstDeviceId INTEGER"  # noqa: E501
+    copy = "start INTEGER, end INTEGER, deviceId INTEGER, streamId INTEGER, globalPid INTEGER, bytes INTEGER, copyKind INTEGER, srcDeviceId INTEGER, dstDeviceId INTEGER"
     fill = "start INTEGER, end INTEGER, deviceId INTEGER, streamId INTEGER, globalPid INTEGER, bytes INTEGER"
     rows = [(1, 2, 0, 7, GLOBAL_PID, 8, kind, 0, 1) for kind in (1, 2, 8, 10, 99)]
     path = _export(

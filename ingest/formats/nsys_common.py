@@ -30,12 +30,22 @@ SESSION_TABLE = "TARGET_INFO_SESSION_START_TIME"
 # The only tables that are ever opened: environment, processes and command lines stay unread.
 READ_TABLES = frozenset(
     {
-        "StringIds", *META_TABLES, SESSION_TABLE, "ANALYSIS_DETAILS", "TARGET_INFO_GPU", "TARGET_INFO_CUDA_DEVICE",
-        "TARGET_INFO_GPU_METRICS", "GPU_METRICS", "NVTX_EVENTS", "CUPTI_ACTIVITY_KIND_KERNEL",
-        "CUPTI_ACTIVITY_KIND_RUNTIME", "CUPTI_ACTIVITY_KIND_GRAPH_TRACE", "CUPTI_ACTIVITY_KIND_MEMCPY",
+        *META_TABLES,
+        SESSION_TABLE,
+        "StringIds",
+        "ANALYSIS_DETAILS",
+        "TARGET_INFO_GPU",
+        "TARGET_INFO_CUDA_DEVICE",
+        "TARGET_INFO_GPU_METRICS",
+        "GPU_METRICS",
+        "NVTX_EVENTS",
+        "CUPTI_ACTIVITY_KIND_KERNEL",
+        "CUPTI_ACTIVITY_KIND_RUNTIME",
+        "CUPTI_ACTIVITY_KIND_GRAPH_TRACE",
+        "CUPTI_ACTIVITY_KIND_MEMCPY",
         "CUPTI_ACTIVITY_KIND_MEMSET",
     }
-)  # fmt: skip
+)
 # Small enough that long kernel names do not fill the memory, large enough that a batch costs nothing.
 STREAM_ROWS = 245_760
 _INTEGERS = frozenset(
@@ -90,7 +100,8 @@ class Export:
         if kind == "UBIGINT":
             place = (
                 f"CASE WHEN {place} > 9223372036854775807 "
-                f"THEN CAST(CAST({place} AS HUGEINT) - 18446744073709551616 AS BIGINT) ELSE CAST({place} AS BIGINT) END"
+                f"THEN CAST(CAST({place} AS HUGEINT) - 18446744073709551616 AS BIGINT) "
+                f"ELSE CAST({place} AS BIGINT) END"
             )
         return f"CAST({place} AS {sql_type})"
 
@@ -106,7 +117,8 @@ class Export:
         if not self.has("StringIds"):
             return "(SELECT CAST(NULL AS BIGINT) AS id, CAST(NULL AS VARCHAR) AS value WHERE false)"
         identifier = self.integer("StringIds", "id", required=True)
-        return f"(SELECT {identifier} AS id, {self.text('StringIds', 'value')} AS value FROM {self.scans['StringIds']} AS t)"
+        value = self.text("StringIds", "value")
+        return f"(SELECT {identifier} AS id, {value} AS value FROM {self.scans['StringIds']} AS t)"
 
     def rows(self, sql: str, table: str) -> list[tuple[Any, ...]]:
         """Return all rows of a query over small tables."""
@@ -162,7 +174,7 @@ def open_sqlite(path: Path, name: str, temp: Path) -> Export:
 
 
 def open_parquet(folder: Path, name: str, temp: Path) -> Export:
-    """Open a directory that ``nsys export -t parquetdir`` wrote; raises :class:`FormatError` when it is not one."""
+    """Open what ``nsys export -t parquetdir`` wrote; raises :class:`FormatError` when it is none."""
     found = {p.stem: p for p in sorted(folder.glob("*.parquet")) if p.is_file()}
     check_is_export(set(found), name)
     scans = {
@@ -185,8 +197,11 @@ def check_is_export(tables: set[str], name: str) -> None:
 def _connect(temp: Path, *extensions: str) -> duckdb.DuckDBPyConnection:
     # The limit leaves room for the Parquet writer; large joins spill to the scratch folder.
     return connect(
-        *extensions, memory_limit="400MB", temp_directory=str(temp / "duckdb"), preserve_insertion_order=False,
-    )  # fmt: skip
+        *extensions,
+        memory_limit="400MB",
+        temp_directory=str(temp / "duckdb"),
+        preserve_insertion_order=False,
+    )
 
 
 def _no_glob(path: Path) -> str:

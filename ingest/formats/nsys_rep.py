@@ -45,17 +45,8 @@ class NsysRep:
             )
         reading.temp.mkdir(parents=True, exist_ok=True)
         target = reading.temp / "report.sqlite"
-        command = [
-            nsys,
-            "export",
-            "-t",
-            "sqlite",
-            "--force-overwrite",
-            "true",
-            "-o",
-            target,
-            source.path.resolve(),
-        ]
+        command = [nsys, "export", "-t", "sqlite", "--force-overwrite", "true", "-o", str(target)]
+        command.append(str(source.path.resolve()))
         done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
         if done.returncode != 0 or not target.is_file():
             said = (done.stderr.strip() or done.stdout.strip() or "it said nothing").splitlines()[-1][:300]

@@ -29,7 +29,8 @@ LAUNCHES, NVTX, METRICS = "CUPTI_ACTIVITY_KIND_RUNTIME", "NVTX_EVENTS", "GPU_MET
 _TIMED = (KERNELS, GRAPHS, MEMCPY, MEMSET, NVTX, METRICS)
 # ENUM_CUDA_MEMCPY_OPER: h host, d device, a array, p peer.
 _COPY_KINDS = (
-    "unknown", "h2d", "d2h", "h2a", "a2h", "a2a", "a2d", "d2a", "d2d", "h2h", "p2p", "uvm_h2d", "uvm_d2h", "uvm_d2d"
+    "unknown", "h2d", "d2h", "h2a", "a2h", "a2a", "a2d", "d2a", "d2d", "h2h", "p2p",
+    "uvm_h2d", "uvm_d2h", "uvm_d2d",
 )  # fmt: skip
 # ENUM_NSYS_EVENT_TYPE
 _PUSH_POP, _START_END, _CATEGORY, _DOMAIN = 59, 60, 33, 75
@@ -103,7 +104,7 @@ def _epoch(export: Export) -> int | None:
             raise FormatError(
                 export.name,
                 f"{SESSION_TABLE}.utcEpochNs is missing: the wall time of its events is unknown.",
-                "export the report with nsys 2023.1 or newer: nsys export -t sqlite -o OUT.sqlite REPORT.nsys-rep",
+                "export with nsys 2023.1 or newer: nsys export -t sqlite -o OUT.sqlite REPORT.nsys-rep",
             )
     return None
 
@@ -117,7 +118,8 @@ def _gpus(export: Export, reading: Reading) -> Iterator[Batch]:
     texts = [export.text(table, c) for c in ("uuid", "name")]
     rows = export.rows(
         f"SELECT {export.integer(table, 'id', sql_type='INTEGER', required=True)} AS id, "
-        f"{', '.join(texts + columns)} FROM {export.scans[table]} AS t WHERE t.id IS NOT NULL ORDER BY id", table,
+        f"{', '.join(texts + columns)} FROM {export.scans[table]} AS t WHERE t.id IS NOT NULL ORDER BY id",
+        table,
     )  # fmt: skip
     by_id = {row[0]: row for row in reversed(rows)}
     reading.saw("gpus", len(rows))
@@ -168,7 +170,8 @@ def _map_gpus(export: Export) -> None:
     if export.has(table):
         c = {n: export.integer(table, n, required=True) for n in ("pid", "cudaId", "gpuId")}
         pairs = export.rows(
-            f"SELECT DISTINCT {c['pid']}, {c['cudaId']}, {c['gpuId']} FROM {export.scans[table]} AS t WHERE t.gpuId IS NOT NULL",
+            f"SELECT DISTINCT {c['pid']}, {c['cudaId']}, {c['gpuId']} FROM {export.scans[table]} AS t "
+            "WHERE t.gpuId IS NOT NULL",
             table,
         )
     gpus: list[tuple[int]] = []
@@ -214,23 +217,26 @@ class _Reader:
         short, full = (
             e.integer(t, c) if c in named else "CAST(NULL AS BIGINT)" for c in ("shortName", "demangledName")
         )
-        ints = {
-            "grid_x": "gridX", "grid_y": "gridY", "grid_z": "gridZ",
-            "block_x": "blockX", "block_y": "blockY", "block_z": "blockZ",
-        }  # fmt: skip
-        sizes = ", ".join(f"{e.integer(t, c, sql_type='INTEGER')} AS {name}" for name, c in ints.items())
+        sizes = ", ".join(
+            f"{e.integer(t, f'{what}{axis}', sql_type='INTEGER')} AS {what}_{axis.lower()}"
+            for what in ("grid", "block")
+            for axis in "XYZ"
+        )
         inner = (
             f"{self._span(t)}, {short} AS short_id, {full} AS full_id, {sizes}, "
             f"{e.integer(t, 'contextId')} AS context_id, {e.integer(t, 'streamId')} AS stream_id, "
-            f"{e.integer(t, 'correlationId')} AS correlation_id, {e.integer(t, 'graphNodeId')} AS graph_node_id"
+            f"{e.integer(t, 'correlationId')} AS correlation_id, "
+            f"{e.integer(t, 'graphNodeId')} AS graph_node_id"
         )
         launch, join = self._launches()
         sql = (
             f"WITH k AS (SELECT {inner} FROM {e.scans[t]} AS t) "
             f"SELECT k.* EXCLUDE (short_id, full_id), {self._gpu()} AS gpu_index, {launch} AS launch_ns, "
-            "coalesce(s.value, f.value, 'unknown') AS name, coalesce(f.value, s.value, 'unknown') AS demangled_name, "
+            "coalesce(s.value, f.value, 'unknown') AS name, "
+            "coalesce(f.value, s.value, 'unknown') AS demangled_name, "
             "CASE WHEN s.value IS NULL AND f.value IS NULL THEN 1 ELSE 0 END AS note_ "
-            f"FROM k LEFT JOIN {e.strings()} AS s ON s.id = k.short_id LEFT JOIN {e.strings()} AS f ON f.id = k.full_id "
+            f"FROM k LEFT JOIN {e.strings()} AS s ON s.id = k.short_id "
+            f"LEFT JOIN {e.strings()} AS f ON f.id = k.full_id "
             f"{join} {self._gpu_joins()}"
         )
         yield from self._batches("gpu_kernels", t, sql, _SPAN_SKIPS, _NO_NAME)
@@ -241,8 +247,9 @@ class _Reader:
         if not e.has(t):
             return
         inner = (
-            f"{self._span(t)}, {e.integer(t, 'contextId')} AS context_id, {e.integer(t, 'streamId')} AS stream_id, "
-            f"{e.integer(t, 'graphId')} AS graph_id, {e.integer(t, 'graphExecId')} AS graph_exec_id"
+            f"{self._span(t)}, {e.integer(t, 'contextId')} AS context_id, "
+            f"{e.integer(t, 'streamId')} AS stream_id, {e.integer(t, 'graphId')} AS graph_id, "
+            f"{e.integer(t, 'graphExecId')} AS graph_exec_id"
         )
         yield from self._device_rows("graph_launches", t, inner)
 
@@ -253,11 +260,12 @@ class _Reader:
             return
         kinds = " ".join(f"WHEN {i} THEN '{kind}'" for i, kind in enumerate(_COPY_KINDS))
         # Devices of both sides are filled in for peer copies only.
+        source, target = (e.integer(t, c, sql_type="INTEGER") for c in ("srcDeviceId", "dstDeviceId"))
         inner = (
-            f"{self._span(t)}, {e.integer(t, 'streamId')} AS stream_id, {e.integer(t, 'bytes')} AS bytes, "
+            f"{self._moved(t)}, "
             f"CASE {e.integer(t, 'copyKind')} {kinds} ELSE 'unknown' END AS kind, "
-            f"CASE WHEN kind = 'p2p' THEN {e.integer(t, 'srcDeviceId', sql_type='INTEGER')} END AS src_device_id, "
-            f"CASE WHEN kind = 'p2p' THEN {e.integer(t, 'dstDeviceId', sql_type='INTEGER')} END AS dst_device_id"
+            f"CASE WHEN kind = 'p2p' THEN {source} END AS src_device_id, "
+            f"CASE WHEN kind = 'p2p' THEN {target} END AS dst_device_id"
         )
         yield from self._device_rows("gpu_memops", t, inner)
 
@@ -265,8 +273,7 @@ class _Reader:
         """Yield memory sets."""
         e, t = self.export, MEMSET
         if e.has(t):
-            inner = f"{self._span(t)}, {e.integer(t, 'streamId')} AS stream_id, {e.integer(t, 'bytes')} AS bytes, 'memset' AS kind"
-            yield from self._device_rows("gpu_memops", t, inner)
+            yield from self._device_rows("gpu_memops", t, f"{self._moved(t)}, 'memset' AS kind")
 
     def ranges(self) -> Iterator[Batch]:
         """Yield push/pop and start/end ranges with the names of their domain and category."""
@@ -282,8 +289,9 @@ class _Reader:
         # Domains and categories are numbered by process; the same number may be named twice.
         said = f"coalesce({e.text(t, 'text')}, s.value)"
         named = (
-            f"SELECT {kind} AS kind, {thread} >> 24 AS process, {domain} AS domain_id, {category} AS category_id, "
-            f"min({said}) AS name FROM {e.scans[t]} AS t LEFT JOIN {e.strings()} AS s ON s.id = {e.integer(t, 'textId')} "
+            f"SELECT {kind} AS kind, {thread} >> 24 AS process, {domain} AS domain_id, "
+            f"{category} AS category_id, min({said}) AS name FROM {e.scans[t]} AS t "
+            f"LEFT JOIN {e.strings()} AS s ON s.id = {e.integer(t, 'textId')} "
             f"WHERE {kind} IN ({_CATEGORY}, {_DOMAIN}) GROUP BY ALL"
         )
         is_range = f"{kind} IN ({_PUSH_POP}, {_START_END})"
@@ -294,9 +302,10 @@ class _Reader:
         sql = (
             f"WITH named AS ({named}), r AS (SELECT {inner} FROM {e.scans[t]} AS t "
             f"LEFT JOIN {e.strings()} AS s ON {is_range} AND s.id = {e.integer(t, 'textId')}), "
-            f"domains AS (SELECT process, domain_id, min(name) AS name FROM named WHERE kind = {_DOMAIN} GROUP BY ALL), "
-            f"categories AS (SELECT process, coalesce(domain_id, 0) AS domain_id, category_id, min(name) AS name "
-            f"FROM named WHERE kind = {_CATEGORY} GROUP BY ALL) "
+            f"domains AS (SELECT process, domain_id, min(name) AS name "
+            f"FROM named WHERE kind = {_DOMAIN} GROUP BY ALL), "
+            f"categories AS (SELECT process, coalesce(domain_id, 0) AS domain_id, category_id, "
+            f"min(name) AS name FROM named WHERE kind = {_CATEGORY} GROUP BY ALL) "
             "SELECT CASE WHEN NOT r.is_range THEN 1 WHEN r.end_ < r.start_ THEN 2 ELSE 0 END AS skip_, "
             "CASE WHEN r.is_range AND r.end_ IS NULL THEN 1 ELSE 0 END AS note_, "
             f"r.start_ + {self.epoch} AS start_ns, r.end_ + {self.epoch} AS end_ns, "
@@ -316,16 +325,18 @@ class _Reader:
         time, kind, metric, value = (
             e.integer(t, c, required=True) for c in ("timestamp", "typeId", "metricId", "value")
         )
-        named = "SELECT CAST(NULL AS BIGINT) AS kind, CAST(NULL AS BIGINT) AS metric, CAST(NULL AS VARCHAR) AS name WHERE false"
+        empty = "CAST(NULL AS BIGINT) AS kind, CAST(NULL AS BIGINT) AS metric, CAST(NULL AS VARCHAR) AS name"
+        named = f"SELECT {empty} WHERE false"
         if e.has(names):
             ids = (e.integer(names, c, required=True) for c in ("typeId", "metricId"))
             named = (
-                f"SELECT {next(ids)} AS kind, {next(ids)} AS metric, min({e.text(names, 'metricName')}) AS name "
-                f"FROM {e.scans[names]} AS t GROUP BY ALL"
+                f"SELECT {next(ids)} AS kind, {next(ids)} AS metric, "
+                f"min({e.text(names, 'metricName')}) AS name FROM {e.scans[names]} AS t GROUP BY ALL"
             )
         sql = (
             f"WITH named AS ({named}) SELECT CASE WHEN n.name IS NULL THEN 1 ELSE 0 END AS skip_, "
-            f"CAST({kind} & 255 AS INTEGER) AS gpu_index, n.name AS metric, {time} + {self.epoch} AS sampled_ns, {value} AS value "
+            f"CAST({kind} & 255 AS INTEGER) AS gpu_index, n.name AS metric, "
+            f"{time} + {self.epoch} AS sampled_ns, {value} AS value "
             f"FROM {e.scans[t]} AS t LEFT JOIN named AS n ON n.kind = {kind} AND n.metric = {metric}"
         )
         yield from self._batches("gpu_metrics", t, sql, (_NO_METRIC,))
@@ -341,6 +352,10 @@ class _Reader:
             f"{e.integer(table, 'deviceId', sql_type='INTEGER', required=True)} AS device_id, "
             f"({e.integer(table, 'globalPid')} >> 24) & 16777215 AS pid"
         )
+
+    def _moved(self, table: str) -> str:
+        stream, size = self.export.integer(table, "streamId"), self.export.integer(table, "bytes")
+        return f"{self._span(table)}, {stream} AS stream_id, {size} AS bytes"
 
     def _gpu(self) -> str:
         return "coalesce(p.gpu, d.gpu, only_gpu())"
@@ -364,7 +379,8 @@ class _Reader:
         start, thread, correlation, name = (e.integer(t, c) for c in needed)
         calls = (
             f"(SELECT ({thread} >> 24) & 16777215 AS pid, {correlation} AS id, min({start}) AS start_ "
-            f"FROM {e.scans[t]} AS t WHERE {name} IN (SELECT id FROM {e.strings()} WHERE value ILIKE '%launch%') GROUP BY ALL)"
+            f"FROM {e.scans[t]} AS t "
+            f"WHERE {name} IN (SELECT id FROM {e.strings()} WHERE value ILIKE '%launch%') GROUP BY ALL)"
         )
         return (
             f"l.start_ + {self.epoch}",
