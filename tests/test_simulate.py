@@ -252,7 +252,8 @@ def test_the_command_takes_bursts_and_resets(tmp_path: Path) -> None:
     result = CliRunner().invoke(command, [*words, "--burst", "0.2:0.1:40:tx", "--reset", "0:0.4"])
     assert result.exit_code == 0, result.output
     truth = json.loads((tmp_path / "t" / "truth.json").read_text())
-    assert truth["metrics"]["tx_nvlink_gb"] == pytest.approx(8, abs=1e-3)
+    values = {m["metric"]: m["value"] for m in truth["metrics"]}
+    assert values["tx_nvlink_gb"] == pytest.approx(8, abs=1e-3)
     assert truth["facts"]["counter_resets"] == 2  # TX and RX
     assert not (tmp_path / "t" / "profile.sqlite").exists()
 

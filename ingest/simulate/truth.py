@@ -35,8 +35,8 @@ class Truth:
     def document(self) -> dict[str, Any]:
         """The content of ``truth.json``."""
         document = {"synthetic": True, **asdict(self)}
-        # Together with "backend" this key would make the file look like an experiment's metadata.
-        document["scenario"] = {"batch" if k == "batch_size" else k: v for k, v in self.scenario.items()}
+        # One object a metric: with metrics' names as keys the file would look like a benchmark result.
+        document["metrics"] = [{"metric": name, "value": value} for name, value in self.metrics.items()]
         return document
 
 
