@@ -15,10 +15,10 @@ import pyarrow.compute as pc
 from ingest.contracts import contract
 from ingest.errors import FormatError
 from ingest.formats.base import Batch, Reading, Severity, batch, rows_batch
-from ingest.formats.nsys_common import META_TABLES, SESSION_TABLE, Export
+from ingest.formats.nsys_common import META_TABLES, SESSION_TABLE, Export, Names
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 NSYS_TABLES = (
     "gpu_kernels", "graph_launches", "gpu_memops", "nvtx_ranges", "gpu_metrics", "gpus", "clock_markers"
@@ -56,6 +56,11 @@ _NO_METRIC = _Rule(
 )
 _NO_GPU = _Rule("gpu_unknown", "error", "TARGET_INFO_CUDA_DEVICE does not map the process's device to a GPU.")
 _SPAN_SKIPS = (_NO_END, _NEGATIVE)
+
+
+def _either(first: pa.Array, second: pa.Array) -> pa.Array:
+    # Long names: a copy that changes nothing costs as much as reading them.
+    return pc.coalesce(first, second, "unknown") if first.null_count else first
 
 
 def read_export(export: Export, reading: Reading) -> Iterator[Batch]:
@@ -231,15 +236,19 @@ class _Reader:
         launch, join = self._launches()
         sql = (
             f"WITH k AS (SELECT {inner} FROM {e.scans[t]} AS t) "
-            f"SELECT k.* EXCLUDE (short_id, full_id), {self._gpu()} AS gpu_index, {launch} AS launch_ns, "
-            "coalesce(s.value, f.value, 'unknown') AS name, "
-            "coalesce(f.value, s.value, 'unknown') AS demangled_name, "
-            "CASE WHEN s.value IS NULL AND f.value IS NULL THEN 1 ELSE 0 END AS note_ "
-            f"FROM k LEFT JOIN {e.strings()} AS s ON s.id = k.short_id "
-            f"LEFT JOIN {e.strings()} AS f ON f.id = k.full_id "
-            f"{join} {self._gpu_joins()}"
+            f"SELECT k.*, {self._gpu()} AS gpu_index, {launch} AS launch_ns FROM k {join} {self._gpu_joins()}"
         )
-        yield from self._batches("gpu_kernels", t, sql, _SPAN_SKIPS, _NO_NAME)
+        names = Names(e)
+
+        def add_names(rows: pa.RecordBatch) -> pa.RecordBatch:
+            short, full = names.look_up(rows.column("short_id")), names.look_up(rows.column("full_id"))
+            unknown = pc.and_(pc.is_null(short), pc.is_null(full)).cast(pa.int8())
+            found = {"name": _either(short, full), "demangled_name": _either(full, short), "note_": unknown}
+            for name, values in found.items():
+                rows = rows.append_column(name, values)
+            return rows
+
+        yield from self._batches("gpu_kernels", t, sql, _SPAN_SKIPS, _NO_NAME, add_names)
 
     def graphs(self) -> Iterator[Batch]:
         """Yield CUDA graphs that were traced as a whole."""
@@ -395,7 +404,13 @@ class _Reader:
         yield from self._batches(raw, table, sql, _SPAN_SKIPS)
 
     def _batches(
-        self, raw: str, table: str, sql: str, skips: tuple[_Rule, ...], note: _Rule | None = None
+        self,
+        raw: str,
+        table: str,
+        sql: str,
+        skips: tuple[_Rule, ...],
+        note: _Rule | None = None,
+        finish: Callable[[pa.RecordBatch], pa.RecordBatch] | None = None,
     ) -> Iterator[Batch]:
         """Stream a query whose ``skip_`` and ``note_`` say what is left out or questionable."""
         wanted = contract(raw).batch_schema.names
@@ -410,6 +425,8 @@ class _Reader:
                 rows = rows.filter(pc.equal(skip, 0))
             if not rows.num_rows:
                 continue
+            if finish:
+                rows = finish(rows)
             if note:
                 count = pc.sum(rows.column("note_")).as_py() or 0
                 self.reading.note(raw, note.code, count, severity=note.severity, remedy=note.remedy)
