@@ -1,0 +1,65 @@
+{# A mart that holds whole traces. The rows of pending and removed traces leave, the new ones enter, in one
+   transaction: a trace that now gives no rows leaves none behind. A table of other columns is made anew, with
+   its partitioning set before the first row; the change of SQL has made every trace pending. #}
+{% materialization by_trace, adapter='duckdb' %}
+    {%- set existing = load_cached_relation(this) -%}
+    {%- set target_relation = this.incorporate(type='table') -%}
+    {%- set expected = model.columns.keys() | list -%}
+    {%- set is_current = false -%}
+    {%- if existing is not none and not should_full_refresh() -%}
+        {%- set found = [] -%}
+        {%- for column in adapter.get_columns_in_relation(existing) -%}
+            {%- do found.append(column.name ~ ' ' ~ column.dtype | lower) -%}
+        {%- endfor -%}
+        {%- set wanted = [] -%}
+        {%- for column in model.columns.values() -%}
+            {%- do wanted.append(column.name ~ ' ' ~ column.data_type | lower) -%}
+        {%- endfor -%}
+        {%- set is_current = found == wanted -%}
+    {%- endif -%}
+
+    {{ run_hooks(pre_hooks, inside_transaction=False) }}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {{ get_assert_columns_equivalent(compiled_code) }}
+    {%- set gone = trace_list(
+        'select trace_id from memory.main.pending_traces union select trace_id from memory.main.removed_traces'
+    ) -%}
+    {% call statement('main') -%}
+        {% if not is_current -%}
+            drop table if exists {{ target_relation }};
+            create table {{ target_relation }} {{ get_table_columns_and_constraints() }};
+            {% if config.get('partitioned_by') -%}
+                alter table {{ target_relation }} set partitioned by ({{ config.get('partitioned_by') }});
+            {%- endif %}
+        {%- elif gone -%}
+            delete from {{ target_relation }} where trace_id in ({{ gone }});
+        {%- endif %}
+        insert into {{ target_relation }} by name (
+            {{ compiled_code }}
+        );
+    {%- endcall %}
+    {% if not is_current %}{% do persist_docs(target_relation, model) %}{% endif %}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {% do adapter.commit() %}
+    {{ run_hooks(post_hooks, inside_transaction=False) }}
+    {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}
+
+{# A view that is only written when the models have changed: each write would be a commit. #}
+{% materialization lake_view, adapter='duckdb' %}
+    {%- set existing = load_cached_relation(this) -%}
+    {%- set target_relation = this.incorporate(type='view') -%}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {% call statement('main') -%}
+        {% if existing is not none and env_var('TRACELAKE_VIEWS', 'write') == 'keep' -%}
+            select 1
+        {%- else -%}
+            create or replace view {{ target_relation }} as (
+                {{ compiled_code }}
+            )
+        {%- endif %}
+    {%- endcall %}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {% do adapter.commit() %}
+    {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}

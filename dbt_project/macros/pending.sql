@@ -1,0 +1,91 @@
+{# What this run works on: memory.main.pending_traces and memory.main.removed_traces.
+
+   A trace is pending when its content, a setting or the models' SQL differ from what built_traces holds for it.
+   `dbt test` looks at all traces. #}
+{% macro find_pending_traces() -%}
+    {%- if execute -%}
+        {%- set built = adapter.get_relation(database='lake', schema='marts', identifier='built_traces') -%}
+        {%- set all_traces = flags.WHICH == 'test' -%}
+        create or replace table memory.main.removed_traces as
+        {% if built -%}
+            select trace_id from {{ built }} anti join lake.raw.traces using (trace_id)
+        {%- else -%}
+            select trace_id from lake.raw.traces where false
+        {%- endif %};
+        create or replace table memory.main.pending_traces as
+        with waiting as (
+            select traces.trace_id, traces.content_sha256
+            from lake.raw.traces
+            {% if built and not all_traces and not flags.FULL_REFRESH -%}
+            anti join (
+                select trace_id, content_sha256 from {{ built }}
+                where bucket_ms = {{ var('bucket_ms') }}
+                    and burst_threshold_gb_s = {{ var('burst_threshold_gb_s') }}
+                    and project = '{{ project_fingerprint() }}'
+            ) as built
+                on traces.trace_id = built.trace_id and traces.content_sha256 = built.content_sha256
+            {%- endif %}
+        ),
+        sized as (
+            select
+                waiting.trace_id,
+                waiting.content_sha256,
+                cast(coalesce(sum(artifacts.rows_written), 0) as bigint) as row_count
+            from waiting
+            left join lake.raw.artifacts on waiting.trace_id = artifacts.trace_id
+            group by all
+        ),
+        numbered as (
+            select
+                *,
+                cast(row_number() over by_size as integer) as trace_no,
+                sum(row_count) over by_size as running_rows
+            from sized
+            window by_size as (order by row_count, trace_id)
+        )
+        select
+            trace_no,
+            trace_id,
+            content_sha256,
+            row_count,
+            (select count(*) from numbered) as waiting_traces
+        from numbered
+        where trace_no = 1 or running_rows <= {{ 9000000000000000000 if all_traces or flags.FULL_REFRESH else var('batch_rows') }}
+    {%- else -%}
+        select 1
+    {%- endif -%}
+{%- endmacro %}
+
+{# The models' state: a hash that `tracelake build` hands over; plain dbt knows the project's version only. #}
+{% macro project_fingerprint() -%}
+    {{ env_var('TRACELAKE_PROJECT', 'version-1') }}
+{%- endmacro %}
+
+{# A literal list of trace ids, so that DuckLake skips the files of all other traces. #}
+{% macro trace_list(query) -%}
+    {%- set rows = run_query(query) -%}
+    {%- for row in rows -%}
+        '{{ row[0] | replace("'", "''") }}'{{ ', ' if not loop.last }}
+    {%- endfor -%}
+{%- endmacro %}
+
+{% macro pending_filter(column) -%}
+    {%- if not execute or model.resource_type == 'unit_test' -%}
+        true
+    {%- else -%}
+        {%- set traces = trace_list('select trace_id from memory.main.pending_traces order by trace_id') -%}
+        {{ column ~ ' in (' ~ traces ~ ')' if traces else 'false' }}
+    {%- endif -%}
+{%- endmacro %}
+
+{# Data tests look at what this run has written, not at the whole lake. #}
+{% macro get_where_subquery(relation) -%}
+    {%- if relation.schema == 'marts' and execute -%}
+        {%- set where = config.get('where') or 'true' -%}
+        (select * from {{ relation }} where {{ pending_filter('trace_id') }} and ({{ where }})) as dbt_subquery
+    {%- elif config.get('where') -%}
+        (select * from {{ relation }} where {{ config.get('where') }}) as dbt_subquery
+    {%- else -%}
+        {{ relation }}
+    {%- endif -%}
+{%- endmacro %}

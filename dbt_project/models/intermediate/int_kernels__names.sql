@@ -1,0 +1,31 @@
+with names as (
+
+    select distinct
+        kernel_name,
+        demangled_name
+    from {{ ref('stg_gpu_kernels') }}
+    where {{ pending_filter('trace_id') }}
+
+),
+
+patterns as (
+
+    select * from {{ ref('comm_kernel_patterns') }}
+
+),
+
+final as (
+
+    select
+        names.kernel_name,
+        names.demangled_name,
+        coalesce(arg_min(patterns.class, patterns.priority), 'compute') as class,
+        arg_min(patterns.library, patterns.priority) as library,
+        arg_min(patterns.collective, patterns.priority) as collective
+    from names
+    left join patterns on regexp_matches(names.demangled_name, patterns.pattern)
+    group by names.kernel_name, names.demangled_name
+
+)
+
+select * from final

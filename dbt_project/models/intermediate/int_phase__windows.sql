@@ -1,0 +1,260 @@
+with windows as (
+
+    select * from {{ ref('int_profile__windows') }}
+
+),
+
+traces as (
+
+    select * from {{ ref('int_trace__pending') }}
+
+),
+
+ranges as (
+
+    select * from {{ ref('stg_nvtx_ranges') }}
+    where {{ pending_filter('trace_id') }} and range_text is not null and end_ns is not null
+
+),
+
+requests as (
+
+    select * from {{ ref('stg_requests') }}
+    where {{ pending_filter('trace_id') }} and succeeded and start_ns is not null
+
+),
+
+offsets as (
+
+    select * from {{ ref('int_clock__offsets') }}
+
+),
+
+patterns as (
+
+    select * from {{ ref('phase_patterns') }}
+
+),
+
+intervals as (
+
+    select * from {{ ref('int_nvlink__intervals') }}
+
+),
+
+texts as (
+
+    select distinct range_text from ranges
+
+),
+
+phase_texts as (
+
+    select
+        texts.range_text,
+        arg_min(patterns.phase, patterns.priority) as phase,
+        arg_min(patterns.workload, patterns.priority) as workload
+    from texts
+    inner join patterns on regexp_matches(texts.range_text, patterns.pattern)
+    group by texts.range_text
+
+),
+
+nvtx as (
+
+    select
+        traces.trace_no,
+        1 as source_rank,
+        phase_texts.phase,
+        ranges.start_ns,
+        ranges.end_ns
+    from ranges
+    inner join phase_texts on ranges.range_text = phase_texts.range_text
+    inner join traces on ranges.trace_id = traces.trace_id
+    where coalesce(traces.phase, phase_texts.workload) = phase_texts.workload
+
+),
+
+placed_requests as (
+
+    select
+        traces.trace_no,
+        requests.start_ns + case requests.start_clock when 'epoch' then 0 else offsets.offset_ns end as start_ns,
+        cast(round(requests.ttft_s * 1e9) as bigint) as ttft_ns,
+        cast(round(requests.e2e_s * 1e9) as bigint) as e2e_ns
+    from requests
+    inner join traces on requests.trace_id = traces.trace_id
+    inner join offsets on requests.trace_id = offsets.trace_id
+
+),
+
+by_request as (
+
+    select
+        trace_no,
+        2 as source_rank,
+        'prefill' as phase,
+        start_ns,
+        start_ns + ttft_ns as end_ns
+    from placed_requests
+    where ttft_ns is not null
+    union all by name
+    select
+        trace_no,
+        2 as source_rank,
+        'decode' as phase,
+        start_ns + ttft_ns as start_ns,
+        start_ns + e2e_ns as end_ns
+    from placed_requests
+    where e2e_ns > ttft_ns
+
+),
+
+traffic as (
+
+    select
+        intervals.trace_no,
+        min(greatest(intervals.start_ns, windows.window_start_ns)) as first_ns
+    from intervals
+    inner join windows on intervals.trace_no = windows.trace_no
+    where
+        intervals.bytes > 0
+        and intervals.end_ns > windows.window_start_ns
+        and intervals.start_ns < windows.window_end_ns
+    group by intervals.trace_no
+
+),
+
+fixed as (
+
+    select
+        traffic.trace_no,
+        3 as source_rank,
+        unnest(['prefill', 'decode']) as phase,
+        unnest([traffic.first_ns, traffic.first_ns + 1000000000]) as start_ns,
+        unnest([traffic.first_ns + 1000000000, windows.window_end_ns]) as end_ns
+    from traffic
+    inner join windows on traffic.trace_no = windows.trace_no
+    inner join traces on traffic.trace_no = traces.trace_no
+    where traces.phase is distinct from 'training'
+
+),
+
+candidates as (
+
+    select * from nvtx
+    union all by name
+    select * from by_request
+    union all by name
+    select * from fixed
+
+),
+
+clipped as (
+
+    select
+        candidates.trace_no,
+        candidates.source_rank,
+        candidates.phase,
+        greatest(candidates.start_ns, windows.window_start_ns) as start_ns,
+        least(candidates.end_ns, windows.window_end_ns) as end_ns
+    from candidates
+    inner join windows on candidates.trace_no = windows.trace_no
+    where candidates.end_ns > windows.window_start_ns and candidates.start_ns < windows.window_end_ns
+
+),
+
+best as (
+
+    select * from clipped
+    qualify source_rank = min(source_rank) over (partition by trace_no)
+
+),
+
+unions as (
+
+    {{ interval_union('best', ['trace_no', 'source_rank', 'phase']) }}
+
+),
+
+-- where prefill and decode are both under way the time is mixed
+edges as (
+
+    select
+        trace_no,
+        source_rank,
+        start_ns as at_ns,
+        cast(phase = 'prefill' as integer) as prefill_step,
+        cast(phase = 'decode' as integer) as decode_step
+    from unions
+    where phase in ('prefill', 'decode')
+    union all by name
+    select
+        trace_no,
+        source_rank,
+        end_ns as at_ns,
+        -cast(phase = 'prefill' as integer) as prefill_step,
+        -cast(phase = 'decode' as integer) as decode_step
+    from unions
+    where phase in ('prefill', 'decode')
+
+),
+
+steps as (
+
+    select
+        trace_no,
+        source_rank,
+        at_ns,
+        sum(prefill_step) as prefill_step,
+        sum(decode_step) as decode_step
+    from edges
+    group by trace_no, source_rank, at_ns
+
+),
+
+swept as (
+
+    select
+        trace_no,
+        source_rank,
+        at_ns as start_ns,
+        lead(at_ns) over in_order as end_ns,
+        sum(prefill_step) over in_order > 0 as is_prefill,
+        sum(decode_step) over in_order > 0 as is_decode
+    from steps
+    window in_order as (partition by trace_no, source_rank order by at_ns)
+
+),
+
+split as (
+
+    select
+        trace_no,
+        source_rank,
+        case when is_prefill and is_decode then 'mixed' when is_prefill then 'prefill' else 'decode' end as phase,
+        start_ns,
+        end_ns
+    from swept
+    where (is_prefill or is_decode) and end_ns > start_ns
+    union all by name
+    select * from unions
+    where phase not in ('prefill', 'decode')
+
+),
+
+final as (
+
+    select
+        split.trace_no,
+        windows.trace_id,
+        split.phase,
+        case split.source_rank when 1 then 'nvtx' when 2 then 'requests' else 'fixed' end as phase_source,
+        split.start_ns,
+        split.end_ns
+    from split
+    inner join windows on split.trace_no = windows.trace_no
+
+)
+
+select * from final

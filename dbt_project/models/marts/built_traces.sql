@@ -1,0 +1,29 @@
+-- depends_on: {{ ref('experiment_metrics') }}
+-- depends_on: {{ ref('legacy_metrics') }}
+-- depends_on: {{ ref('nvlink_bandwidth') }}
+-- depends_on: {{ ref('nvlink_bursts') }}
+-- depends_on: {{ ref('phase_intensity') }}
+-- depends_on: {{ ref('phase_windows') }}
+-- depends_on: {{ ref('serving_metrics') }}
+-- depends_on: {{ ref('metric_values') }}
+-- depends_on: {{ ref('metric_abstentions') }}
+with traces as (
+
+    select * from {{ ref('int_trace__pending') }}
+
+),
+
+final as (
+
+    select
+        trace_id,
+        content_sha256,
+        cast({{ var('bucket_ms') }} as double) as bucket_ms,
+        cast({{ var('burst_threshold_gb_s') }} as double) as burst_threshold_gb_s,
+        '{{ project_fingerprint() }}' as project,
+        cast(epoch_ns(now()) as bigint) as built_at_ns
+    from traces
+
+)
+
+select * from final

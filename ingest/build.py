@@ -1,0 +1,223 @@
+"""``tracelake build``: runs the dbt project on a lake, in this process.
+
+Traces are built in batches, so that memory stays bounded however many wait; each run of dbt takes the next
+batch until none is pending.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ingest import __version__
+from ingest.errors import BuildError, LakeError
+from ingest.lake import Lake
+from ingest.lake.attach import lake_place
+from ingest.lake.lock import exclusive
+from ingest.resources import resource
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+DEFAULT_BUCKET_MS = 1.0
+DEFAULT_BURST_THRESHOLD_GB_S = 20.0
+
+Progress = Callable[[int, int], None]  # traces built so far, traces to build
+
+# An ingest that commits at the same moment wins; dbt's statement fails and the run is done again.
+_RACE_WORDS = ("database is locked", "conflict")
+_TRIES = 5
+
+
+@dataclass
+class BuildResult:
+    """What a build did."""
+
+    traces_built: list[str] = field(default_factory=list)
+    traces_removed: list[str] = field(default_factory=list)
+    tests_passed: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the marts lack."""
+
+    pending: list[str]
+    removed: list[str]
+    is_current: bool  # views and seeds come from this project
+
+
+def build(
+    lake: Path,
+    *,
+    bucket_ms: float | None = None,
+    burst_threshold_gb_s: float | None = None,
+    full_refresh: bool = False,
+    progress: Progress | None = None,
+) -> BuildResult:
+    """Bring the marts of the lake in folder ``lake`` up to date; builds wait for each other.
+
+    ``bucket_ms`` and ``burst_threshold_gb_s`` are the settings (1 ms and 20 GB/s when None); traces built with
+    others are built anew. ``full_refresh`` builds all of them. Raises :class:`BuildError` with the failing
+    model or test, :class:`LakeError` when there is no lake.
+    """
+    started = time.monotonic()
+    place = lake_place(lake)
+    if not place.exists:
+        raise LakeError(place.root, "there is no lake here.", "`tracelake ingest PATH…` makes one.")
+    settings = _settings(bucket_ms, burst_threshold_gb_s)
+    project = project_fingerprint()
+    work = place.root / ".build"
+    work.mkdir(parents=True, exist_ok=True)
+    result = BuildResult()
+    with exclusive(work / "lock"), _environment(place.root, project):
+        state = _state(place.root, settings, project)
+        result.traces_removed = state.removed
+        if full_refresh:
+            state = _State(_all_traces(place.root), state.removed, False)
+        total = len(state.pending)
+        first = True
+        while first or state.pending:
+            if not (state.pending or state.removed) and state.is_current:
+                break
+            arguments = _arguments(work, settings, keep=state.is_current, full_refresh=full_refresh)
+            result.tests_passed += _run(arguments, keep=state.is_current)
+            before, state = state, _state(place.root, settings, project)
+            result.traces_built += sorted(set(before.pending) - set(state.pending))
+            if state.pending and len(state.pending) >= len(before.pending):
+                raise BuildError(
+                    place.root, "a run of dbt built no trace.", "see .build/logs/dbt.log in the lake."
+                )
+            if progress:
+                progress(total - len(state.pending), total)
+            first = full_refresh = False
+    result.seconds = time.monotonic() - started
+    return result
+
+
+def project_fingerprint() -> str:
+    """Hash of the dbt project's files and of tracelake's version: other SQL builds every trace anew."""
+    digest = hashlib.sha256(__version__.encode())
+    root = resource("dbt_project")
+    for path in sorted(root.rglob("*")):
+        if path.suffix in {".sql", ".yml", ".csv"}:
+            digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _settings(bucket_ms: float | None, burst_threshold_gb_s: float | None) -> dict[str, float]:
+    settings = {
+        "bucket_ms": DEFAULT_BUCKET_MS if bucket_ms is None else float(bucket_ms),
+        "burst_threshold_gb_s": (
+            DEFAULT_BURST_THRESHOLD_GB_S if burst_threshold_gb_s is None else float(burst_threshold_gb_s)
+        ),
+    }
+    if not 0.001 <= settings["bucket_ms"] <= 3_600_000:
+        raise BuildError("bucket_ms", f"{bucket_ms} is not a width from 0.001 to 3600000 ms.")
+    if not 0 <= settings["burst_threshold_gb_s"] < float("inf"):
+        raise BuildError("burst_threshold_gb_s", f"{burst_threshold_gb_s} is not a bandwidth.")
+    return settings
+
+
+def _state(root: Path, settings: dict[str, float], project: str) -> _State:
+    with Lake(root, read_only=True) as lake:
+        if ("marts", "built_traces") not in lake.tables():
+            return _State([r[0] for r in lake.sql("select trace_id from lake.raw.traces")], [], False)
+        pending = lake.sql(
+            "select t.trace_id from lake.raw.traces as t anti join lake.marts.built_traces as b on "
+            "t.trace_id = b.trace_id and t.content_sha256 = b.content_sha256 and b.project = ? "
+            "and b.bucket_ms = ? and b.burst_threshold_gb_s = ? order by all",
+            [project, settings["bucket_ms"], settings["burst_threshold_gb_s"]],
+        )
+        removed = lake.sql(
+            "select trace_id from lake.marts.built_traces anti join lake.raw.traces using (trace_id) order by all"
+        )
+        projects = lake.sql("select distinct project from lake.marts.built_traces")
+    return _State([r[0] for r in pending], [r[0] for r in removed], projects == [(project,)])
+
+
+def _all_traces(root: Path) -> list[str]:
+    with Lake(root, read_only=True) as lake:
+        return [r[0] for r in lake.sql("select trace_id from lake.raw.traces order by all")]
+
+
+@contextmanager
+def _environment(root: Path, project: str) -> Iterator[None]:
+    """Set what the profile and the macros read, and put the old environment back."""
+    wanted = {
+        "TRACELAKE_LAKE": str(root),
+        "TRACELAKE_PROJECT": project,
+        "DO_NOT_TRACK": "1",
+        "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
+        "DBT_VERSION_CHECK": "false",
+    }
+    before = {name: os.environ.get(name) for name in (*wanted, "TRACELAKE_VIEWS")}
+    os.environ.update(wanted)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _arguments(work: Path, settings: dict[str, float], *, keep: bool, full_refresh: bool) -> list[str]:
+    project = str(resource("dbt_project"))
+    arguments = ["--quiet", "--no-print", "--log-level", "none", "--log-level-file", "info"]
+    arguments += ["build", "--project-dir", project, "--profiles-dir", project]
+    arguments += ["--target-path", str(work / "target"), "--log-path", str(work / "logs")]
+    arguments += ["--exclude-resource-type", "unit_test"]
+    if keep:
+        arguments += ["--exclude-resource-type", "seed"]
+    if full_refresh:
+        arguments.append("--full-refresh")
+    # Other --vars make dbt parse the whole project again, so the defaults are not named.
+    if settings != _settings(None, None):
+        arguments += ["--vars", json.dumps(settings)]
+    return arguments
+
+
+def _run(arguments: list[str], *, keep: bool) -> int:
+    """Run dbt once; return how many data tests passed."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    os.environ["TRACELAKE_VIEWS"] = "keep" if keep else "write"
+    for attempt in range(_TRIES):
+        try:
+            outcome = dbtRunner().invoke(arguments)
+        finally:
+            # dbt keeps the lake open otherwise, until this process ends.
+            DuckDBConnectionManager.close_all_connections()
+        if outcome.success:
+            return sum(r.node.resource_type == "test" for r in getattr(outcome.result, "results", ()))
+        failure = _failure(outcome)
+        if attempt == _TRIES - 1 or not any(word in str(failure).lower() for word in _RACE_WORDS):
+            raise failure
+        time.sleep(0.2 * 2**attempt)
+    raise AssertionError("unreachable")
+
+
+def _failure(outcome: Any) -> BuildError:
+    """Return the first cause: the node that failed and dbt's message."""
+    hint = "the whole log is .build/logs/dbt.log in the lake."
+    for result in getattr(outcome.result, "results", None) or ():
+        if str(result.status) in {"error", "fail"}:
+            node = result.node
+            kind = "data test" if node.resource_type == "test" else str(node.resource_type)
+            return BuildError(f"{kind} {node.name}", _one_line(result.message or "failed"), hint)
+    return BuildError("dbt", _one_line(str(outcome.exception or "failed")), hint)
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())[:600]
