@@ -7,6 +7,7 @@ obey the contracts. It never opens the lake, never prints, and never imports ano
 from __future__ import annotations
 
 import gzip
+import zlib
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
@@ -57,7 +58,7 @@ class Source:
         try:
             with gzip.open(self.path) as file:
                 return file.read(HEAD_BYTES)
-        except (OSError, EOFError):
+        except (OSError, EOFError, zlib.error):
             return head
 
     def open(self) -> IO[bytes]:

@@ -1,0 +1,220 @@
+"""``traces``, ``show``, ``files``, ``sql``, ``attach``, ``metrics``: what reads the lake."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ingest.cli.output import format_options, print_rows, write_csv
+
+# Names without a schema are looked up in this order.
+_SEARCH_PATH = ("marts", "raw", "staging")
+
+
+def _open(obj: dict[str, Any]) -> Any:
+    from ingest.lake import Lake
+
+    return Lake(obj["lake"], read_only=True)
+
+
+@click.command()
+@format_options
+@click.pass_obj
+def traces(obj: dict[str, Any], as_json: bool, as_csv: bool) -> None:
+    """List all known traces: those with a card, and those in the lake.
+
+    \b
+    Example:
+      tracelake traces --json
+    """  # noqa: D301
+    from ingest.cards import load_card
+    from ingest.lake import Lake
+    from ingest.lake.attach import lake_place
+    from ingest.resources import resource
+
+    cards = {p.stem: p for p in sorted(resource("cards").glob("*.yml"))}
+    known: dict[str, Any] = {}
+    if lake_place(obj["lake"]).exists:
+        with Lake(obj["lake"], read_only=True) as lake:
+            known = {t.trace_id: t for t in lake.traces()}
+            fields = {
+                r[0]: r[1:]
+                for r in lake.sql(
+                    "select trace_id, phase, model_family, gpu_model, tp, batch_size, coalesce(backend, framework) from lake.raw.traces"
+                )
+            }
+    rows = []
+    for trace_id in sorted({*cards, *known}):
+        if trace_id in known:
+            about, record = fields[trace_id], known[trace_id]
+        else:
+            f = load_card(cards[trace_id]).fields
+            about = tuple(f.get(k) for k in ("phase", "model_family", "gpu_model", "tp", "batch_size", "framework"))
+            record = None
+        rows.append((trace_id, "yes" if record else "no", record.rows if record else None, *about))
+    columns = ("trace_id", "ingested", "rows", "phase", "model_family", "gpu_model", "tp", "batch_size", "framework")
+    print_rows(columns, rows, as_json=as_json, as_csv=as_csv)
+
+
+@click.command()
+@click.argument("trace_id", metavar="TRACE")
+@format_options
+@click.pass_obj
+def show(obj: dict[str, Any], trace_id: str, as_json: bool, as_csv: bool) -> None:
+    """Show one trace: its files, what was read of them, what was skipped or ignored and why.
+
+    \b
+    Example:
+      tracelake show qwen3-32b-tp_4-batch_1
+    """  # noqa: D301
+    with _open(obj) as lake:
+        lake.require(trace_id)
+        files = _query(
+            lake, "select path, format, bytes, rows_written, rows_skipped, producer, note from lake.raw.artifacts "
+            "where trace_id = ? order by path", trace_id,
+        )  # fmt: skip
+        if as_json or as_csv:
+            print_rows(*files, as_json=as_json, as_csv=as_csv)
+            return
+        card = _query(
+            lake, "select unnest([phase, model_family, gpu_model, gpu_count::varchar, tp::varchar, batch_size::varchar, "
+            "coalesce(backend, framework), description]) from lake.raw.traces where trace_id = ?", trace_id,
+        )  # fmt: skip
+        names = ("phase", "model family", "GPU model", "GPUs", "TP", "batch", "framework", "description")
+        click.echo(f"{trace_id}\n")
+        print_rows(("", ""), [(n, v[0]) for n, v in zip(names, card[1], strict=True)])
+        click.echo()
+        print_rows(*files)
+        skips = _query(
+            lake, "select path, table_name, action, code, severity, row_count, remedy from lake.raw.ingest_skips "
+            "where trace_id = ? order by all", trace_id,
+        )  # fmt: skip
+        if skips[1]:
+            click.echo()
+            print_rows(*skips)
+
+
+def _query(lake: Any, query: str, *parameters: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
+    cursor = lake.con.execute(query, list(parameters))
+    return tuple(d[0] for d in cursor.description), cursor.fetchall()
+
+
+@click.command()
+@click.argument("table")
+@click.pass_obj
+def files(obj: dict[str, Any], table: str) -> None:
+    """Print the live Parquet files of a table, one a line, for Spark, Trino, Polars and others.
+
+    \b
+    Example:
+      tracelake files nvlink_samples
+      tracelake files marts.experiment_metrics
+    """  # noqa: D301
+    from ingest.errors import UsageError
+
+    with _open(obj) as lake:
+        known = lake.tables()
+        schema, _, name = table.rpartition(".")
+        found = [(s, t) for s, t in known if t == name and (not schema or s == schema)]
+        if not found:
+            names = ", ".join(sorted(f"{s}.{t}" for s, t in known))
+            raise UsageError(table, "the lake has no such table.", f"known: {names}")
+        order = {s: i for i, s in enumerate(_SEARCH_PATH)}
+        best = min(found, key=lambda st: order.get(st[0], len(order)))
+        for path in lake.files(best[1], best[0]):
+            click.echo(path)
+
+
+@click.command()
+@click.argument("query")
+@format_options
+@click.pass_obj
+def sql(obj: dict[str, Any], query: str, as_json: bool, as_csv: bool) -> None:
+    """Run an SQL query over all traces (read-only); `-` reads it from stdin.
+
+    Names without a schema are looked up in marts, raw and staging.
+
+    \b
+    Example:
+      tracelake sql "select experiment, peak_nvlink_gb_s from experiment_metrics order by 2 desc"
+    """  # noqa: D301
+    import duckdb
+
+    from ingest.errors import UsageError
+
+    text = sys.stdin.read() if query == "-" else query
+    with _open(obj) as lake:
+        _use_search_path(lake)
+        try:
+            cursor = lake.con.execute(text)
+            columns = [d[0] for d in cursor.description or []]
+            rows = cursor.fetchall() if columns else []
+        except duckdb.Error as exc:
+            raise UsageError("", str(exc).strip(), "`tracelake sql 'show all tables'` lists what there is.") from exc
+    if columns:
+        print_rows(columns, rows, as_json=as_json, as_csv=as_csv)
+
+
+def _use_search_path(lake: Any) -> None:
+    there = {s for s, _ in lake.tables()}
+    path = ",".join(f"lake.{s}" for s in _SEARCH_PATH if s in there)
+    lake.con.execute(f"set search_path = '{path}'")
+
+
+@click.command()
+@click.pass_obj
+def attach(obj: dict[str, Any]) -> None:
+    """Print the statements that open the lake in any DuckDB.
+
+    \b
+    Example:
+      tracelake attach | duckdb
+    """  # noqa: D301
+    from ingest.lake.attach import attach_sql, lake_place
+
+    place = lake_place(obj["lake"])
+    for name in place.extensions:
+        click.echo(f"INSTALL {name}; LOAD {name};")
+    click.echo(f"{attach_sql(place, read_only=True)};")
+    click.echo("USE lake;")
+
+
+@click.command()
+@click.argument("trace_ids", nargs=-1, metavar="[TRACE…]")
+@click.option("--csv", "csv_file", metavar="FILE", help="Write CSV to FILE; `-` is stdout.")
+@click.option("--json", "as_json", is_flag=True, help="Print a JSON array of row objects.")
+@click.pass_obj
+def metrics(obj: dict[str, Any], trace_ids: tuple[str, ...], csv_file: str | None, as_json: bool) -> None:
+    """Print the metrics table, one row a trace.
+
+    An empty field is a metric that cannot be known for the trace; the mart metric_abstentions says why.
+
+    \b
+    Example:
+      tracelake metrics --csv experiment_metrics.csv
+      tracelake metrics qwen3-32b-tp_4-batch_1 --json
+    """  # noqa: D301
+    from ingest.errors import LakeError
+
+    with _open(obj) as lake:
+        if ("marts", "experiment_metrics") not in lake.tables():
+            raise LakeError(lake.place.root, "the metrics table was not built yet.", "run `tracelake build`.")
+        for trace_id in trace_ids:
+            lake.require(trace_id)
+        where = f"where experiment in ({', '.join('?' * len(trace_ids))})" if trace_ids else ""
+        columns, rows = _query(lake, f"select * from lake.marts.experiment_metrics {where} order by experiment", *trace_ids)
+        waiting = lake.sql(
+            "select count(*) from lake.raw.traces as t anti join lake.marts.built_traces as b "
+            "on b.trace_id = t.trace_id and b.content_sha256 = t.content_sha256"
+        )[0][0]
+    if waiting:
+        click.echo(f"{waiting} traces are newer than the table: run `tracelake build`.", err=True)
+    if csv_file and csv_file != "-":
+        with Path(csv_file).open("w", encoding="utf-8", newline="") as file:
+            write_csv(file, columns, rows)
+        click.echo(f"{csv_file}: {len(rows)} traces", err=True)
+    else:
+        print_rows(columns, rows, as_json=as_json, as_csv=csv_file == "-")

@@ -1,0 +1,285 @@
+"""Open a lake, commit traces to it, take them out, clean it up."""
+
+from __future__ import annotations
+
+import random
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+import duckdb
+
+from ingest.contracts import contracts
+from ingest.duck import connect
+from ingest.errors import CommitConflictError, LakeError, TraceExistsError, UnknownTraceError
+from ingest.lake.attach import LakePlace, attach_sql, lake_place, sql_string
+from ingest.lake.lock import exclusive
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+    from types import TracebackType
+
+    from ingest.lake.writer import StagedFiles
+
+T = TypeVar("T")
+
+_TRIES = 12
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 2.0
+# What a lost commit race says, by catalog: SQLite's lock, DuckLake's own conflict check.
+_RACE_WORDS = ("database is locked", "conflict", "Failed to commit", "could not serialize")
+
+
+@dataclass(frozen=True, slots=True)
+class TraceRecord:
+    """One trace in the lake."""
+
+    trace_id: str
+    content_sha256: str
+    ingested_at_ns: int
+    rows: int
+    bytes: int
+
+
+class Lake:
+    """A DuckLake in a folder, open on one connection; a context manager.
+
+    >>> import tempfile
+    >>> with Lake.create(tempfile.mkdtemp()) as lake:
+    ...     lake.traces()
+    []
+    """
+
+    def __init__(self, root: Path | str, *, read_only: bool = False) -> None:
+        self.place: LakePlace = lake_place(root)
+        if not self.place.exists:
+            raise LakeError(
+                self.place.root, "there is no lake here.", "`tracelake ingest PATH…` makes one; --lake chooses another."
+            )
+        self.con = connect(*self.place.extensions)
+        try:
+            self._retry(lambda: self.con.execute(attach_sql(self.place, read_only=read_only)))
+        except duckdb.Error as exc:
+            self.con.close()
+            raise LakeError(self.place.root, f"the lake does not open: {_first_line(exc)}") from exc
+
+    @classmethod
+    def create(cls, root: Path | str) -> Self:
+        """Open the lake at ``root``, made first if need be: the catalog, and every raw table of the contracts."""
+        place = lake_place(root)
+        try:
+            place.root.mkdir(parents=True, exist_ok=True)
+            if "://" not in place.data_path:
+                Path(place.data_path).mkdir(parents=True, exist_ok=True)
+            with exclusive(place.root / ".lock"):
+                con = connect(*place.extensions)
+                try:
+                    con.execute(attach_sql(place))
+                    _make_tables(con)
+                finally:
+                    con.close()
+        except OSError as exc:
+            raise LakeError(place.root, f"cannot make a lake here: {exc.strerror}.", "choose another place with --lake.") from exc
+        except duckdb.Error as exc:
+            raise LakeError(place.root, f"the catalog does not open: {_first_line(exc)}") from exc
+        return cls(root)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection."""
+        self.con.close()
+
+    @property
+    def data(self) -> Path:
+        """The local folder where trace writers put their files."""
+        if "://" in self.place.data_path:
+            raise LakeError(
+                self.place.data_path, "traces are written to local folders only.",
+                "mount the object storage, or ingest into a local lake and copy it.",
+            )  # fmt: skip
+        return Path(self.place.data_path)
+
+    def sql(self, query: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a query and return its rows."""
+        return self.con.execute(query, list(parameters)).fetchall()
+
+    # ---- reading
+
+    def traces(self) -> list[TraceRecord]:
+        """All traces, by id."""
+        rows = self.sql(
+            "select t.trace_id, t.content_sha256, t.ingested_at_ns, coalesce(sum(a.rows_written), 0)::bigint, "
+            "coalesce(sum(a.bytes), 0)::bigint from lake.raw.traces as t "
+            "left join lake.raw.artifacts as a on a.trace_id = t.trace_id group by all order by t.trace_id"
+        )
+        return [TraceRecord(*row) for row in rows]
+
+    def content(self, trace_id: str) -> str | None:
+        """The content hash of a trace, or None if the lake does not hold it."""
+        rows = self.sql("select content_sha256 from lake.raw.traces where trace_id = ?", [trace_id])
+        return rows[0][0] if rows else None
+
+    def require(self, trace_id: str) -> None:
+        """Raise :class:`UnknownTraceError`, with near names, unless the lake holds the trace."""
+        if self.content(trace_id) is None:
+            raise UnknownTraceError(trace_id, [r[0] for r in self.sql("select trace_id from lake.raw.traces")])
+
+    def files(self, table: str, schema: str = "raw") -> list[str]:
+        """The live Parquet files of a table."""
+        rows = self.sql(f"select data_file from ducklake_list_files('lake', {sql_string(table)}, schema => {sql_string(schema)})")
+        return [row[0] for row in rows]
+
+    def tables(self) -> list[tuple[str, str]]:
+        """(schema, name) of every table and view of the lake."""
+        return [
+            (row[0], row[1])
+            for row in self.sql(
+                "select schema_name, table_name from duckdb_tables() where database_name = 'lake' union all "
+                "select schema_name, view_name from duckdb_views() where database_name = 'lake' and not internal order by all"
+            )
+        ]
+
+    # ---- writing
+
+    def commit(self, trace_id: str, content_sha256: str, staged: StagedFiles, *, replace: bool = False) -> str:
+        """Make the staged files of a trace visible, all tables at once.
+
+        Returns ``ingested``, ``replaced`` or ``unchanged`` (another process committed the same content first).
+        Raises :class:`TraceExistsError` when the id is known with other content and ``replace`` is off.
+        """
+
+        def work() -> str:
+            known = self.content(trace_id)
+            if known == content_sha256:
+                return "unchanged"
+            if known is not None and not replace:
+                raise TraceExistsError(
+                    trace_id, "the lake holds this id with other content.", "--replace puts the new content in its place."
+                )
+            if known is not None:
+                self._delete(trace_id)
+            for table, path in staged.files.items():
+                if staged.rows[table]:
+                    partitioned = str(contracts()[table].is_partitioned).lower()
+                    self.con.execute(
+                        f"call ducklake_add_data_files('lake', {sql_string(table)}, {sql_string(path)}, "
+                        f"schema => 'raw', hive_partitioning => {partitioned})"
+                    )
+            return "ingested" if known is None else "replaced"
+
+        outcome = self._transaction(work)
+        if outcome == "unchanged":
+            staged.delete()
+        else:
+            for table in [t for t, rows in staged.rows.items() if rows == 0]:
+                staged.files[table].unlink(missing_ok=True)
+        return outcome
+
+    def remove(self, trace_id: str) -> None:
+        """Take a trace out of every raw table; the next build takes it out of the marts."""
+        self.require(trace_id)
+        self._transaction(lambda: self._delete(trace_id))
+
+    def vacuum(self, *, keep_days: float = 1.0) -> dict[str, int]:
+        """Expire snapshots older than ``keep_days`` and delete the files that no snapshot needs.
+
+        Orphans younger than that stay: they may belong to an ingest that has yet to commit.
+        """
+        before = f"now() - interval {keep_days * 86_400:.0f} seconds"
+        if "://" not in self.place.data_path:
+            Path(self.place.data_path).mkdir(exist_ok=True)
+
+        def work() -> dict[str, int]:
+            count = {}
+            for name, call in {
+                "snapshots_expired": f"ducklake_expire_snapshots('lake', older_than => {before})",
+                "files_deleted": f"ducklake_cleanup_old_files('lake', older_than => {before})",
+                "orphans_deleted": f"ducklake_delete_orphaned_files('lake', older_than => {before})",
+            }.items():
+                count[name] = len(self.con.execute(f"call {call}").fetchall())
+            return count
+
+        with self._locked():
+            return self._retry(work)
+
+    def _delete(self, trace_id: str) -> None:
+        for table in contracts():
+            self.con.execute(f"delete from lake.raw.{table} where trace_id = ?", [trace_id])
+
+    def _transaction(self, work: Callable[[], T]) -> T:
+        """Run ``work`` in one short transaction; lost races are rolled back and tried again."""
+
+        def attempt() -> T:
+            self.con.execute("begin")
+            try:
+                result = work()
+                self.con.execute("commit")
+            except BaseException:
+                try:
+                    self.con.execute("rollback")
+                except duckdb.Error:
+                    pass  # a failed commit has ended the transaction by itself
+                raise
+            return result
+
+        with self._locked():
+            return self._retry(attempt)
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        if not self.place.is_local:
+            yield
+            return
+        # DuckLake lets two inserts of one id both commit: they do not conflict. The lock and the check inside
+        # of the transaction together keep a trace there once.
+        with exclusive(self.place.root / ".lock"):
+            yield
+
+    def _retry(self, work: Callable[[], T]) -> T:
+        wait = _FIRST_WAIT_S
+        for attempt in range(_TRIES):
+            try:
+                return work()
+            except duckdb.Error as exc:
+                if not any(word in str(exc) for word in _RACE_WORDS):
+                    raise LakeError(self.place.root, _first_line(exc)) from exc
+                if attempt == _TRIES - 1:
+                    raise CommitConflictError(
+                        self.place.root, f"other writers were faster {_TRIES} times: {_first_line(exc)}", "try again."
+                    ) from exc
+            time.sleep(wait * random.uniform(0.5, 1.5))
+            wait = min(wait * 2, _LONGEST_WAIT_S)
+        raise AssertionError("unreachable")
+
+
+def _make_tables(con: duckdb.DuckDBPyConnection) -> None:
+    """Create the raw tables that are missing; refuse a lake whose tables have other columns."""
+    con.execute("create schema if not exists lake.raw")
+    known: dict[str, list[str]] = {}
+    for table, column in con.execute(
+        "select table_name, column_name from duckdb_columns() where database_name = 'lake' and schema_name = 'raw' "
+        "order by table_name, column_index"
+    ).fetchall():
+        known.setdefault(table, []).append(column)
+    for c in contracts().values():
+        if c.name not in known:
+            con.execute(f"create table lake.raw.{c.name} ({c.ddl})")
+            con.execute(f"comment on table lake.raw.{c.name} is {sql_string('One row per ' + c.grain.removeprefix('one ') + '.')}")
+            if c.is_partitioned:
+                con.execute(f"alter table lake.raw.{c.name} set partitioned by (trace_id)")
+        elif known[c.name] != [column.name for column in c.columns]:
+            raise LakeError(
+                f"raw.{c.name}", "the lake was made by another version of tracelake.", "ingest into a new lake (--lake)."
+            )
+
+
+def _first_line(exc: BaseException) -> str:
+    return str(exc).strip().splitlines()[0][:300]
