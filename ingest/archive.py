@@ -15,7 +15,7 @@ import zipfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from ingest.errors import ArchiveError
 
@@ -88,7 +88,11 @@ def unpack(archive: Path, target: Path, limits: Limits = DEFAULT_LIMITS) -> None
         raise
     except OSError as exc:
         if exc.errno is not None:  # the disk's error, not the archive's
-            raise ArchiveError(archive.name, f"cannot unpack: {exc.strerror}.", "is there room in the temporary folder (TMPDIR)?") from exc
+            raise ArchiveError(
+                archive.name,
+                f"cannot unpack: {exc.strerror}.",
+                "is there room in the temporary folder (TMPDIR)?",
+            ) from exc
         raise ArchiveError(archive.name, f"the archive is broken: {exc}.", "upload it anew.") from exc
     except _BROKEN as exc:
         raise ArchiveError(archive.name, f"the archive is broken: {exc}.", "upload it anew.") from exc
@@ -110,9 +114,17 @@ class _Account:
     def bytes(self, count: int) -> None:
         self.total += count
         if self.total > self.most:
-            raise ArchiveError(self.name, f"it unpacks to more than {self.most} bytes.", "unpack it yourself and ingest the folder.")
+            raise ArchiveError(
+                self.name,
+                f"it unpacks to more than {self.most} bytes.",
+                "unpack it yourself and ingest the folder.",
+            )
         if self.total > self.limits.ratio_from_bytes and self.total / self.packed > self.limits.ratio:
-            raise ArchiveError(self.name, f"it unpacks to over {self.limits.ratio:.0f} times its size.", "unpack it yourself and ingest the folder.")
+            raise ArchiveError(
+                self.name,
+                f"it unpacks to over {self.limits.ratio:.0f} times its size.",
+                "unpack it yourself and ingest the folder.",
+            )
 
 
 def _tar_members(archive: Path, head: bytes, account: _Account) -> Iterator[tuple[str, bool, IO[bytes]]]:
@@ -127,7 +139,9 @@ def _tar_members(archive: Path, head: bytes, account: _Account) -> Iterator[tupl
                     yield member.name, False, stream
             else:
                 kind = "link" if member.issym() or member.islnk() else "device or special file"
-                raise ArchiveError(archive.name, f"member {_shown(member.name)} is a {kind}.", "pack plain files only.")
+                raise ArchiveError(
+                    archive.name, f"member {_shown(member.name)} is a {kind}.", "pack plain files only."
+                )
 
 
 def _zip_members(archive: Path, head: bytes, account: _Account) -> Iterator[tuple[str, bool, IO[bytes]]]:
@@ -135,13 +149,21 @@ def _zip_members(archive: Path, head: bytes, account: _Account) -> Iterator[tupl
         for info in bundle.infolist():
             mode = info.external_attr >> 16
             if mode & 0o170000 not in (0, 0o100000, 0o040000):
-                raise ArchiveError(archive.name, f"member {_shown(info.filename)} is a link or special file.", "pack plain files only.")
+                raise ArchiveError(
+                    archive.name,
+                    f"member {_shown(info.filename)} is a link or special file.",
+                    "pack plain files only.",
+                )
             if info.is_dir():
                 account.file()
                 yield info.filename, True, archive.open("rb")
                 continue
             if info.flag_bits & 1:
-                raise ArchiveError(archive.name, f"member {_shown(info.filename)} is encrypted.", "pack it without a password.")
+                raise ArchiveError(
+                    archive.name,
+                    f"member {_shown(info.filename)} is encrypted.",
+                    "pack it without a password.",
+                )
             with bundle.open(info) as stream:
                 yield info.filename, False, stream
 
@@ -180,10 +202,10 @@ def _open_zstd(path: Path) -> IO[bytes]:
                 raise ValueError(str(exc)) from exc
 
         def close(self) -> None:
-            self._inner.close()
+            self._inner.close()  # type: ignore[no-untyped-call]
             self._file.close()
 
-        def __enter__(self) -> Reader:
+        def __enter__(self) -> Self:
             return self
 
         def __exit__(self, *_: object) -> None:

@@ -73,14 +73,21 @@ def ingest(
             return IngestResult(trace.trace_id, "unchanged", seconds=time.monotonic() - started)
         if known is not None and not replace:
             raise TraceExistsError(
-                trace.trace_id, "the lake holds this id with other content.", "--replace puts the new content in its place."
+                trace.trace_id,
+                "the lake holds this id with other content.",
+                "--replace puts the new content in its place.",
             )
         with stage(trace, lake.data, temp=temp, progress=progress) as staged:
             if check is not None:
                 check(staged, lake)
             outcome = lake.commit(trace.trace_id, content, staged.staged, replace=replace)
         return IngestResult(
-            trace.trace_id, outcome, staged.staged.rows, staged.skips, trace.ignored, time.monotonic() - started
+            trace.trace_id,
+            outcome,
+            staged.staged.rows,
+            staged.skips,
+            trace.ignored,
+            time.monotonic() - started,
         )
 
 
@@ -141,7 +148,9 @@ def _read_part(
             if progress is not None:
                 progress(name, part.bytes, sum(written.values()))
     except OSError as exc:
-        raise FormatError(name, f"cannot be read: {exc.strerror or exc}.", "check its permissions; upload it anew.") from exc
+        raise FormatError(
+            name, f"cannot be read: {exc.strerror or exc}.", "check its permissions; upload it anew."
+        ) from exc
     except pa.ArrowInvalid as exc:
         raise FormatError(name, f"a value breaks the contract: {str(exc).splitlines()[0]}") from exc
     skipped: dict[str, int] = {}
@@ -172,7 +181,11 @@ def _add_marker(markers: dict[str, dict[str, Any]], row: dict[str, Any]) -> None
     if name in ("profile_start", "profile_end"):
         known = markers.get(name)
         if known is not None and known["wall_ns"] != row["wall_ns"]:
-            raise TraceError(row["path"], f"the marker {name} is set twice, to different times.", f"see {known['path']}; keep one.")
+            raise TraceError(
+                row["path"],
+                f"the marker {name} is set twice, to different times.",
+                f"see {known['path']}; keep one.",
+            )
         markers[name] = row
     if len(markers) == 2 and markers["profile_start"]["wall_ns"] >= markers["profile_end"]["wall_ns"]:
         raise TraceError(row["path"], "the profile ends before it starts.", "are the markers' names swapped?")
@@ -221,7 +234,9 @@ def _trace_row(trace: Trace, content: str, markers: dict[str, dict[str, Any]]) -
         "source": trace.origin,
         "backend": metadata.get("backend"),
         "card": json.dumps(trace.card.document, ensure_ascii=False, default=str),
-        "metadata": json.dumps(metadata, ensure_ascii=False, default=str) if trace.metadata is not None else None,
+        "metadata": json.dumps(metadata, ensure_ascii=False, default=str)
+        if trace.metadata is not None
+        else None,
         "profile_start_ns": markers.get("profile_start", {}).get("wall_ns"),
         "profile_end_ns": markers.get("profile_end", {}).get("wall_ns"),
     }

@@ -15,8 +15,8 @@ from ingest.cards import Card, load_card
 from ingest.errors import CardError, TraceError, UnknownFormatError
 from ingest.formats import Source, TraceFormat, guess_format
 from ingest.formats.metadata import parse_metadata
-from ingest.formats.nvf1 import gpu_index
 from ingest.formats.nsys_common import session_key
+from ingest.formats.nvf1 import gpu_index
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,7 +81,11 @@ class Trace:
 
 @contextmanager
 def open_trace(
-    path: Path | str, *, trace_id: str | None = None, temp: Path | None = None, limits: Limits = DEFAULT_LIMITS
+    path: Path | str,
+    *,
+    trace_id: str | None = None,
+    temp: Path | None = None,
+    limits: Limits = DEFAULT_LIMITS,
 ) -> Iterator[Trace]:
     """Find the trace in a directory or archive; an archive lies unpacked while the block runs.
 
@@ -116,13 +120,19 @@ def find_trace(root: Path, *, trace_id: str, origin: str) -> Trace:
             size = 0 if source.is_dir else source.path.stat().st_size
             ignored.append(Ignored(source.name, size, "no format recognises it" if size else "empty"))
         except OSError as exc:
-            raise TraceError(source.name, f"cannot be read: {exc.strerror}.", "check its permissions.") from exc
+            raise TraceError(
+                source.name, f"cannot be read: {exc.strerror}.", "check its permissions."
+            ) from exc
     parts = _one_export_a_session(parts, ignored)
     _refuse_two_files_of_one_gpu(parts)
     card = _card_of(root, trace_id, parts)
     metadata = [p for p in parts if p.format.name == "metadata"]
     if len(metadata) > 1:
-        raise TraceError(metadata[1].source.name, f"a second experiment_metadata beside {metadata[0].source.name}.", "one trace is one experiment: split them.")
+        raise TraceError(
+            metadata[1].source.name,
+            f"a second experiment_metadata beside {metadata[0].source.name}.",
+            "one trace is one experiment: split them.",
+        )
     return Trace(
         trace_id, root, origin, card, parts, ignored,
         parse_metadata(metadata[0].source.path) if metadata else None,
@@ -134,7 +144,9 @@ def _candidates(folder: Path, prefix: str, root: Path, ignored: list[Ignored]) -
     try:
         entries = sorted(folder.iterdir())
     except OSError as exc:
-        raise TraceError(prefix or folder.name, f"cannot be read: {exc.strerror}.", "check its permissions.") from exc
+        raise TraceError(
+            prefix or folder.name, f"cannot be read: {exc.strerror}.", "check its permissions."
+        ) from exc
     for entry in entries:
         if entry.name in _NOISE or entry.name.startswith("."):
             continue
@@ -170,7 +182,9 @@ def _one_export_a_session(parts: list[Part], ignored: list[Ignored]) -> list[Par
             kept.update(dict.fromkeys(keys, part))
         else:
             parts = [p for p in parts if p is not part]
-            ignored.append(Ignored(part.source.name, part.bytes, f"the same nsys session as {twin.source.name}"))
+            ignored.append(
+                Ignored(part.source.name, part.bytes, f"the same nsys session as {twin.source.name}")
+            )
     return parts
 
 
@@ -200,10 +214,16 @@ def _card_of(root: Path, trace_id: str, parts: list[Part]) -> Card:
         named = [p for p in cards if p.source.path.stem == trace_id]
         if len(named) != 1:
             names = ", ".join(p.source.name for p in cards)
-            raise CardError(root.name, f"several workload cards: {names}.", "keep one; a trace is one experiment.")
+            raise CardError(
+                root.name, f"several workload cards: {names}.", "keep one; a trace is one experiment."
+            )
         cards = named
     if not cards:
-        raise CardError(root.name, "there is no workload card.", f"write one with `tracelake card new -o {root.name}/card.yml`.")
+        raise CardError(
+            root.name,
+            "there is no workload card.",
+            f"write one with `tracelake card new -o {root.name}/card.yml`.",
+        )
     return load_card(cards[0].source.path)
 
 

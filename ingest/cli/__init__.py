@@ -74,7 +74,7 @@ def cli(ctx: click.Context, lake: str, debug: bool) -> None:
       tracelake ingest runs/qwen3-32b-tp_4-batch_1
       tracelake build
       tracelake metrics
-    """  # noqa: D301
+    """
     ctx.obj = {"lake": lake, "debug": debug}
 
 
@@ -94,7 +94,7 @@ def main(argv: list[str] | None = None) -> None:
         code = 2
     except BrokenPipeError:
         # The reader (head, less) went away: not an error, and Python must not complain at exit.
-        sys.stdout = None  # type: ignore[assignment]
+        sys.stdout = None
         code = 0
     except TracelakeError as exc:
         if debug:
@@ -103,7 +103,9 @@ def main(argv: list[str] | None = None) -> None:
     except Exception as exc:
         if debug:
             raise
-        code = _say(f"{type(exc).__name__}: {exc}\nHint: this is a fault of tracelake; --debug shows where.", 1)
+        code = _say(
+            f"{type(exc).__name__}: {exc}\nHint: this is a fault of tracelake; --debug shows where.", 1
+        )
     sys.exit(code if isinstance(code, int) else 0)
 
 

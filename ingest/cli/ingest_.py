@@ -19,7 +19,9 @@ if TYPE_CHECKING:
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
 @click.option("--replace", is_flag=True, help="Put changed content in the place of a known trace.")
-@click.option("--id", "trace_id", metavar="ID", help="Name the trace otherwise than its directory (one PATH only).")
+@click.option(
+    "--id", "trace_id", metavar="ID", help="Name the trace otherwise than its directory (one PATH only)."
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no list of skipped rows.")
 @format_options
 @click.pass_obj
@@ -35,7 +37,7 @@ def ingest(
     \b
     Example:
       tracelake ingest runs/qwen3-32b-tp_4-batch_1 uploads/*.tar.zst
-    """  # noqa: D301
+    """
     from ingest.errors import TracelakeError, UsageError
     from ingest.lake import Lake
     from ingest.load import ingest as load
@@ -57,11 +59,16 @@ def ingest(
                 continue
             if not quiet:
                 _tell(result)
-            rows.append((result.trace_id, result.outcome, sum(result.rows.values()), round(result.seconds, 2)))
+            rows.append(
+                (result.trace_id, result.outcome, sum(result.rows.values()), round(result.seconds, 2))
+            )
     if rows or not failed:
         print_rows(("trace_id", "outcome", "rows", "seconds"), rows, as_json=as_json, as_csv=as_csv)
     if failed:
-        click.echo(f"tracelake: {failed} of {len(paths)} traces were refused; the lake holds the others whole.", err=True)
+        click.echo(
+            f"tracelake: {failed} of {len(paths)} traces were refused; the lake holds the others whole.",
+            err=True,
+        )
         raise click.exceptions.Exit(1)
 
 
@@ -70,7 +77,10 @@ def _tell(result: IngestResult) -> None:
     if result.outcome == "unchanged":
         click.echo(f"{result.trace_id}: the lake holds this content already; nothing to do.", err=True)
     for path, s in result.skips:
-        click.echo(f"{result.trace_id}: {path}: {s.action} {s.rows} rows of {s.table}: {s.code}. {s.remedy or ''}".rstrip(), err=True)
+        click.echo(
+            f"{result.trace_id}: {path}: {s.action} {s.rows} rows of {s.table}: {s.code}. {s.remedy or ''}".rstrip(),
+            err=True,
+        )
     for i in result.ignored:
         click.echo(f"{result.trace_id}: {i.name}: ignored: {i.reason}", err=True)
 
@@ -89,7 +99,9 @@ def _progress(quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
     columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("looking")
-        yield lambda name, size, rows: bar.update(task, description=f"{name} ({size / 1e6:.0f} MB): {rows:,} rows")
+        yield lambda name, size, rows: bar.update(
+            task, description=f"{name} ({size / 1e6:.0f} MB): {rows:,} rows"
+        )
 
 
 @click.command()
@@ -103,7 +115,7 @@ def remove(obj: dict[str, Any], trace_ids: tuple[str, ...]) -> None:
     \b
     Example:
       tracelake remove qwen3-32b-tp_4-batch_1
-    """  # noqa: D301
+    """
     from ingest.lake import Lake
 
     with Lake(obj["lake"]) as lake:
@@ -125,7 +137,7 @@ def vacuum(obj: dict[str, Any], keep_days: float, as_json: bool, as_csv: bool) -
     \b
     Example:
       tracelake vacuum --keep-days 7
-    """  # noqa: D301
+    """
     from ingest.lake import Lake
 
     with Lake(obj["lake"]) as lake:

@@ -23,7 +23,9 @@ def format_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--json", "as_json", is_flag=True, help="Print a JSON array of row objects.")(command)
 
 
-def print_rows(columns: Sequence[str], rows: Sequence[Sequence[Any]], *, as_json: bool = False, as_csv: bool = False) -> None:
+def print_rows(
+    columns: Sequence[str], rows: Sequence[Sequence[Any]], *, as_json: bool = False, as_csv: bool = False
+) -> None:
     """Print ``rows`` to stdout in the form asked for."""
     if as_json:
         click.echo(to_json(columns, rows))
@@ -93,9 +95,7 @@ def _aligned(cells: list[list[str]], right: list[bool], *, rule: bool) -> str:
     widths = _widths(cells)
     out = io.StringIO()
     for number, row in enumerate(cells):
-        line = "  ".join(
-            v.rjust(w) if r else v.ljust(w) for v, w, r in zip(row, widths, right, strict=True)
-        )
+        line = "  ".join(v.rjust(w) if r else v.ljust(w) for v, w, r in zip(row, widths, right, strict=True))
         out.write(line.rstrip() + "\n")
         if rule and number == 0:
             out.write("  ".join("─" * w for w in widths) + "\n")

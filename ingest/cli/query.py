@@ -29,7 +29,7 @@ def traces(obj: dict[str, Any], as_json: bool, as_csv: bool) -> None:
     \b
     Example:
       tracelake traces --json
-    """  # noqa: D301
+    """
     from ingest.cards import load_card
     from ingest.lake import Lake
     from ingest.lake.attach import lake_place
@@ -52,10 +52,22 @@ def traces(obj: dict[str, Any], as_json: bool, as_csv: bool) -> None:
             about, record = fields[trace_id], known[trace_id]
         else:
             f = load_card(cards[trace_id]).fields
-            about = tuple(f.get(k) for k in ("phase", "model_family", "gpu_model", "tp", "batch_size", "framework"))
+            about = tuple(
+                f.get(k) for k in ("phase", "model_family", "gpu_model", "tp", "batch_size", "framework")
+            )
             record = None
         rows.append((trace_id, "yes" if record else "no", record.rows if record else None, *about))
-    columns = ("trace_id", "ingested", "rows", "phase", "model_family", "gpu_model", "tp", "batch_size", "framework")
+    columns = (
+        "trace_id",
+        "ingested",
+        "rows",
+        "phase",
+        "model_family",
+        "gpu_model",
+        "tp",
+        "batch_size",
+        "framework",
+    )
     print_rows(columns, rows, as_json=as_json, as_csv=as_csv)
 
 
@@ -69,7 +81,7 @@ def show(obj: dict[str, Any], trace_id: str, as_json: bool, as_csv: bool) -> Non
     \b
     Example:
       tracelake show qwen3-32b-tp_4-batch_1
-    """  # noqa: D301
+    """
     with _open(obj) as lake:
         lake.require(trace_id)
         files = _query(
@@ -112,7 +124,7 @@ def files(obj: dict[str, Any], table: str) -> None:
     Example:
       tracelake files nvlink_samples
       tracelake files marts.experiment_metrics
-    """  # noqa: D301
+    """
     from ingest.errors import UsageError
 
     with _open(obj) as lake:
@@ -140,7 +152,7 @@ def sql(obj: dict[str, Any], query: str, as_json: bool, as_csv: bool) -> None:
     \b
     Example:
       tracelake sql "select experiment, peak_nvlink_gb_s from experiment_metrics order by 2 desc"
-    """  # noqa: D301
+    """
     import duckdb
 
     from ingest.errors import UsageError
@@ -153,7 +165,9 @@ def sql(obj: dict[str, Any], query: str, as_json: bool, as_csv: bool) -> None:
             columns = [d[0] for d in cursor.description or []]
             rows = cursor.fetchall() if columns else []
         except duckdb.Error as exc:
-            raise UsageError("", str(exc).strip(), "`tracelake sql 'show all tables'` lists what there is.") from exc
+            raise UsageError(
+                "", str(exc).strip(), "`tracelake sql 'show all tables'` lists what there is."
+            ) from exc
     if columns:
         print_rows(columns, rows, as_json=as_json, as_csv=as_csv)
 
@@ -172,7 +186,7 @@ def attach(obj: dict[str, Any]) -> None:
     \b
     Example:
       tracelake attach | duckdb
-    """  # noqa: D301
+    """
     from ingest.lake.attach import attach_sql, lake_place
 
     place = lake_place(obj["lake"])
@@ -196,7 +210,7 @@ def metrics(obj: dict[str, Any], trace_ids: tuple[str, ...], csv_file: str | Non
     Example:
       tracelake metrics --csv experiment_metrics.csv
       tracelake metrics qwen3-32b-tp_4-batch_1 --json
-    """  # noqa: D301
+    """
     from ingest.errors import LakeError
 
     with _open(obj) as lake:
@@ -205,7 +219,9 @@ def metrics(obj: dict[str, Any], trace_ids: tuple[str, ...], csv_file: str | Non
         for trace_id in trace_ids:
             lake.require(trace_id)
         where = f"where experiment in ({', '.join('?' * len(trace_ids))})" if trace_ids else ""
-        columns, rows = _query(lake, f"select * from lake.marts.experiment_metrics {where} order by experiment", *trace_ids)
+        columns, rows = _query(
+            lake, f"select * from lake.marts.experiment_metrics {where} order by experiment", *trace_ids
+        )
         waiting = lake.sql(
             "select count(*) from lake.raw.traces as t anti join lake.marts.built_traces as b "
             "on b.trace_id = t.trace_id and b.content_sha256 = t.content_sha256"

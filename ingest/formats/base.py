@@ -123,10 +123,25 @@ class Reading:
 class TraceFormat(Protocol):
     """A source format."""
 
-    name: str
-    priority: int  # lower is asked first; unique
-    summary: str  # one line: what it is and how it is recognised
-    tables: tuple[str, ...]  # raw tables it may write
+    @property
+    def name(self) -> str:
+        """Its name."""
+        ...
+
+    @property
+    def priority(self) -> int:
+        """Lower is asked first; unique."""
+        ...
+
+    @property
+    def summary(self) -> str:
+        """One line: what it is and how it is recognised."""
+        ...
+
+    @property
+    def tables(self) -> tuple[str, ...]:
+        """Raw tables it may write."""
+        ...
 
     def sniff(self, source: Source) -> bool:
         """Whether the content is this format's. Cheap: looks at ``source.head`` or a directory's listing."""

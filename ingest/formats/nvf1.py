@@ -8,7 +8,6 @@ Fields 138 and 139 are ``NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX/RX``: cumulative 
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 from typing import TYPE_CHECKING, Any
@@ -51,7 +50,7 @@ class Nvf1:
     def read(self, reading: Reading) -> Iterator[Batch]:
         """Yield samples in file order, then one `gpus` row."""
         gpu = gpu_index(reading.source.name)
-        size = os.stat(reading.source.path).st_size
+        size = reading.source.path.stat().st_size
         series = _SeriesState()
         failed: dict[int, int] = {}
         links: set[int] = set()
@@ -74,7 +73,9 @@ class Nvf1:
                     yield _samples(reading, good, gpu, series)
         reading.saw("nvlink_samples", seen)
         if size == HEADER.size:
-            reading.note("nvlink_samples", "no_record", 1, severity="error", remedy="The poller wrote no sample.")
+            reading.note(
+                "nvlink_samples", "no_record", 1, severity="error", remedy="The poller wrote no sample."
+            )
         reading.saw("gpus", 1)
         yield batch("gpus", {"gpu_index": [gpu], "nvlink_count": [_nvlink_count(links, failed, seen)]})
 
@@ -92,14 +93,22 @@ def gpu_index(name: str) -> int:
 def _read_header(source: Source, head: bytes) -> int:
     """Check the header and return the stride of a record in bytes."""
     if not head:
-        raise FormatError(source.name, "the file is empty.", "the poller never started; record the trace anew.")
+        raise FormatError(
+            source.name, "the file is empty.", "the poller never started; record the trace anew."
+        )
     if len(head) < HEADER.size:
-        raise FormatError(source.name, f"{len(head)} bytes, shorter than the 12-byte NVF1 header.", "upload it anew.")
+        raise FormatError(
+            source.name, f"{len(head)} bytes, shorter than the 12-byte NVF1 header.", "upload it anew."
+        )
     magic, version, struct_bytes, host_bytes = HEADER.unpack(head)
     if magic != MAGIC:
-        raise FormatError(source.name, f"byte 0: magic is {magic!r}, not {MAGIC!r}.", "is it a counter file at all?")
+        raise FormatError(
+            source.name, f"byte 0: magic is {magic!r}, not {MAGIC!r}.", "is it a counter file at all?"
+        )
     if version != 1:
-        raise FormatError(source.name, f"byte 4: NVF1 version {version}; only 1 is known.", "update tracelake.")
+        raise FormatError(
+            source.name, f"byte 4: NVF1 version {version}; only 1 is known.", "update tracelake."
+        )
     if struct_bytes < _STRUCT_BYTES or struct_bytes > 4096 or host_bytes != _HOST_BYTES:
         raise FormatError(
             source.name,
@@ -120,7 +129,9 @@ def _record_dtype(stride: int) -> np.dtype[Any]:
     )
 
 
-def _good_records(reading: Reading, records: np.ndarray[Any, Any], failed: dict[int, int]) -> np.ndarray[Any, Any]:
+def _good_records(
+    reading: Reading, records: np.ndarray[Any, Any], failed: dict[int, int]
+) -> np.ndarray[Any, Any]:
     """Leave out failed reads, other fields and unreadable values, each counted."""
     good = records["ret"] == 0
     if not good.all():
@@ -134,7 +145,13 @@ def _good_records(reading: Reading, records: np.ndarray[Any, Any], failed: dict[
             )  # fmt: skip
     counter = (records["field"] == TX_FIELD) | (records["field"] == RX_FIELD)
     other = int(np.count_nonzero(good & ~counter))
-    reading.skip("nvlink_samples", "other_field", other, severity="info", remedy="Not an NVLink payload counter (138, 139).")
+    reading.skip(
+        "nvlink_samples",
+        "other_field",
+        other,
+        severity="info",
+        remedy="Not an NVLink payload counter (138, 139).",
+    )
     readable = np.isin(records["type"], list(_VALUE_TYPES))
     good &= counter
     reading.skip(
@@ -151,7 +168,7 @@ def _values(records: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     raw = np.ascontiguousarray(records["value"]).view(np.uint8).reshape(-1, 8)
     if len(types) == 1:
         return _read_union(raw, int(types[0]))
-    values = np.empty(len(records), np.int64)
+    values: np.ndarray[Any, Any] = np.empty(len(records), np.int64)
     for kind in types:
         rows = records["type"] == kind
         values[rows] = _read_union(np.ascontiguousarray(raw[rows]), int(kind))
@@ -166,9 +183,9 @@ def _read_union(raw: np.ndarray[Any, Any], kind: int) -> np.ndarray[Any, Any]:
 
 def _samples(reading: Reading, good: np.ndarray[Any, Any], gpu: int, series: _SeriesState) -> Batch:
     counters = _values(good)
-    scopes = good["scope"].astype(np.int64)
+    scopes: np.ndarray[Any, Any] = good["scope"].astype(np.int64)
     direction = (good["field"] == RX_FIELD).astype(np.int8)
-    times = good["time_us"] * 1000
+    times: np.ndarray[Any, Any] = good["time_us"] * 1000
     series.count(reading, scopes * 2 + direction, times, counters)
     summed = scopes == ALL_LINKS
     return batch(
@@ -192,13 +209,19 @@ class _SeriesState:
         self._last: dict[int, tuple[int, int]] = {}
 
     def count(
-        self, reading: Reading, keys: np.ndarray[Any, Any], times: np.ndarray[Any, Any], counters: np.ndarray[Any, Any]
+        self,
+        reading: Reading,
+        keys: np.ndarray[Any, Any],
+        times: np.ndarray[Any, Any],
+        counters: np.ndarray[Any, Any],
     ) -> None:
         resets = repeats = backward = 0
+        distinct: np.ndarray[Any, Any]
+        inverse: np.ndarray[Any, Any]
         distinct, inverse = np.unique(keys, return_inverse=True)
         # A stable sort of small integers is a radix sort: linear.
         order = np.argsort(inverse.astype(np.uint16), kind="stable")
-        bounds = np.searchsorted(inverse[order], np.arange(len(distinct) + 1))
+        bounds: np.ndarray[Any, Any] = np.searchsorted(inverse[order], np.arange(len(distinct) + 1))
         for i, key in enumerate(distinct.tolist()):
             rows = order[bounds[i] : bounds[i + 1]]
             t, c = times[rows], counters[rows]

@@ -74,7 +74,11 @@ def attach_sql(lake: Path | str | LakePlace, alias: str = "lake", *, read_only: 
     ``OVERRIDE_DATA_PATH`` lets a folder that was moved or copied open; rows are never inlined in the catalog.
     """
     place = lake if isinstance(lake, LakePlace) else lake_place(lake)
-    options = [f"DATA_PATH {sql_string(place.data_path)}", "OVERRIDE_DATA_PATH true", "DATA_INLINING_ROW_LIMIT 0"]
+    options = [
+        f"DATA_PATH {sql_string(place.data_path)}",
+        "OVERRIDE_DATA_PATH true",
+        "DATA_INLINING_ROW_LIMIT 0",
+    ]
     if read_only:
         options.append("READ_ONLY")
     return f"ATTACH {sql_string('ducklake:' + place.catalog)} AS {alias} ({', '.join(options)})"

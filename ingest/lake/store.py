@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self, TypeVar
@@ -55,7 +55,9 @@ class Lake:
         self.place: LakePlace = lake_place(root)
         if not self.place.exists:
             raise LakeError(
-                self.place.root, "there is no lake here.", "`tracelake ingest PATH…` makes one; --lake chooses another."
+                self.place.root,
+                "there is no lake here.",
+                "`tracelake ingest PATH…` makes one; --lake chooses another.",
             )
         self.con = connect(*self.place.extensions)
         try:
@@ -80,7 +82,9 @@ class Lake:
                 finally:
                     con.close()
         except OSError as exc:
-            raise LakeError(place.root, f"cannot make a lake here: {exc.strerror}.", "choose another place with --lake.") from exc
+            raise LakeError(
+                place.root, f"cannot make a lake here: {exc.strerror}.", "choose another place with --lake."
+            ) from exc
         except duckdb.Error as exc:
             raise LakeError(place.root, f"the catalog does not open: {_first_line(exc)}") from exc
         return cls(root)
@@ -130,11 +134,15 @@ class Lake:
     def require(self, trace_id: str) -> None:
         """Raise :class:`UnknownTraceError`, with near names, unless the lake holds the trace."""
         if self.content(trace_id) is None:
-            raise UnknownTraceError(trace_id, [r[0] for r in self.sql("select trace_id from lake.raw.traces")])
+            raise UnknownTraceError(
+                trace_id, [r[0] for r in self.sql("select trace_id from lake.raw.traces")]
+            )
 
     def files(self, table: str, schema: str = "raw") -> list[str]:
         """The live Parquet files of a table."""
-        rows = self.sql(f"select data_file from ducklake_list_files('lake', {sql_string(table)}, schema => {sql_string(schema)})")
+        rows = self.sql(
+            f"select data_file from ducklake_list_files('lake', {sql_string(table)}, schema => {sql_string(schema)})"
+        )
         return [row[0] for row in rows]
 
     def tables(self) -> list[tuple[str, str]]:
@@ -149,7 +157,9 @@ class Lake:
 
     # ---- writing
 
-    def commit(self, trace_id: str, content_sha256: str, staged: StagedFiles, *, replace: bool = False) -> str:
+    def commit(
+        self, trace_id: str, content_sha256: str, staged: StagedFiles, *, replace: bool = False
+    ) -> str:
         """Make the staged files of a trace visible, all tables at once.
 
         Returns ``ingested``, ``replaced`` or ``unchanged`` (another process committed the same content first).
@@ -162,7 +172,9 @@ class Lake:
                 return "unchanged"
             if known is not None and not replace:
                 raise TraceExistsError(
-                    trace_id, "the lake holds this id with other content.", "--replace puts the new content in its place."
+                    trace_id,
+                    "the lake holds this id with other content.",
+                    "--replace puts the new content in its place.",
                 )
             if known is not None:
                 self._delete(trace_id)
@@ -223,10 +235,8 @@ class Lake:
                 result = work()
                 self.con.execute("commit")
             except BaseException:
-                try:
+                with suppress(duckdb.Error):  # a failed commit has ended the transaction by itself
                     self.con.execute("rollback")
-                except duckdb.Error:
-                    pass  # a failed commit has ended the transaction by itself
                 raise
             return result
 
@@ -253,7 +263,9 @@ class Lake:
                     raise LakeError(self.place.root, _first_line(exc)) from exc
                 if attempt == _TRIES - 1:
                     raise CommitConflictError(
-                        self.place.root, f"other writers were faster {_TRIES} times: {_first_line(exc)}", "try again."
+                        self.place.root,
+                        f"other writers were faster {_TRIES} times: {_first_line(exc)}",
+                        "try again.",
                     ) from exc
             time.sleep(wait * random.uniform(0.5, 1.5))
             wait = min(wait * 2, _LONGEST_WAIT_S)
@@ -272,12 +284,16 @@ def _make_tables(con: duckdb.DuckDBPyConnection) -> None:
     for c in contracts().values():
         if c.name not in known:
             con.execute(f"create table lake.raw.{c.name} ({c.ddl})")
-            con.execute(f"comment on table lake.raw.{c.name} is {sql_string('One row per ' + c.grain.removeprefix('one ') + '.')}")
+            con.execute(
+                f"comment on table lake.raw.{c.name} is {sql_string('One row per ' + c.grain.removeprefix('one ') + '.')}"
+            )
             if c.is_partitioned:
                 con.execute(f"alter table lake.raw.{c.name} set partitioned by (trace_id)")
         elif known[c.name] != [column.name for column in c.columns]:
             raise LakeError(
-                f"raw.{c.name}", "the lake was made by another version of tracelake.", "ingest into a new lake (--lake)."
+                f"raw.{c.name}",
+                "the lake was made by another version of tracelake.",
+                "ingest into a new lake (--lake).",
             )
 
 

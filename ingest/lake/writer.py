@@ -9,7 +9,6 @@ from __future__ import annotations
 import uuid
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
@@ -21,6 +20,7 @@ from ingest.errors import LakeError, TraceError
 from ingest.formats.base import BATCH_ROWS
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from types import TracebackType
 
 # One row group being compressed, one waiting: what bounds the memory.
@@ -143,7 +143,9 @@ class TraceWriter:
             future.result()
         except OSError as exc:
             raise LakeError(
-                self._data, f"cannot write: {exc.strerror or exc}.", "free space or choose another lake with --lake."
+                self._data,
+                f"cannot write: {exc.strerror or exc}.",
+                "free space or choose another lake with --lake.",
             ) from exc
 
 
