@@ -39,22 +39,17 @@
     group by {{ keys | join(', ') }}, island
 {%- endmacro %}
 
-{# Bytes that an interval of `bytes` and `length_ns` has moved after `elapsed_ns`, spread evenly, rounded down:
-   differences of it add up to `bytes` exactly. The division is taken apart because bytes x ns leaves 64 bits;
-   beyond 3 s even the rest does. #}
-{% macro bytes_after(bytes, elapsed_ns, length_ns) -%}
-    case
-        when ({{ length_ns }}) < 3000000000
-            then ({{ bytes }}) // ({{ length_ns }}) * ({{ elapsed_ns }}) + ({{ bytes }}) % ({{ length_ns }}) * ({{ elapsed_ns }}) // ({{ length_ns }})
-        else cast(cast({{ bytes }} as hugeint) * ({{ elapsed_ns }}) // ({{ length_ns }}) as bigint)
-    end
+{# Bytes that an interval has moved until at_ns, spread evenly. It never falls, is 0 at the start and `bytes` at
+   the end, so differences of it add up to `bytes` exactly, rounded as they are (below 2^53 bytes an interval). #}
+{% macro bytes_until(bytes, start_ns, end_ns, at_ns) -%}
+    cast({{ bytes }} * (({{ at_ns }} - {{ start_ns }}) / ({{ end_ns }} - {{ start_ns }})) as bigint)
 {%- endmacro %}
 
 {# Bytes of [start_ns, end_ns) that fall into [from_ns, to_ns). #}
 {% macro bytes_between(bytes, start_ns, end_ns, from_ns, to_ns) -%}
     (
-        {{ bytes_after(bytes, to_ns ~ ' - ' ~ start_ns, end_ns ~ ' - ' ~ start_ns) }}
-        - {{ bytes_after(bytes, from_ns ~ ' - ' ~ start_ns, end_ns ~ ' - ' ~ start_ns) }}
+        {{ bytes_until(bytes, start_ns, end_ns, to_ns) }}
+        - {{ bytes_until(bytes, start_ns, end_ns, from_ns) }}
     )
 {%- endmacro %}
 

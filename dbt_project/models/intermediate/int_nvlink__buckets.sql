@@ -11,7 +11,8 @@ windows as (
 
 ),
 
-clipped as (
+-- bytes moved before and by the end of the part that lies in the window: few intervals straddle its edges
+placed as not materialized (
 
     select
         intervals.trace_no,
@@ -21,8 +22,18 @@ clipped as (
         intervals.end_ns,
         intervals.bytes,
         windows.window_start_ns,
-        greatest(intervals.start_ns, windows.window_start_ns) as from_ns,
-        least(intervals.end_ns, windows.window_end_ns) as to_ns
+        (greatest(intervals.start_ns, windows.window_start_ns) - windows.window_start_ns)
+        // {{ bucket_ns() }} as first_bucket,
+        (least(intervals.end_ns, windows.window_end_ns) - 1 - windows.window_start_ns)
+        // {{ bucket_ns() }} as last_bucket,
+        case
+            when intervals.start_ns >= windows.window_start_ns then 0
+            else {{ bytes_until('bytes', 'start_ns', 'end_ns', 'windows.window_start_ns') }}
+        end as bytes_before,
+        case
+            when intervals.end_ns <= windows.window_end_ns then intervals.bytes
+            else {{ bytes_until('bytes', 'start_ns', 'end_ns', 'windows.window_end_ns') }}
+        end as bytes_by_end
     from intervals
     -- one window a trace
     inner join windows on intervals.trace_no = windows.trace_no
@@ -30,17 +41,6 @@ clipped as (
 
 ),
 
-placed as (
-
-    select
-        *,
-        (from_ns - window_start_ns) // {{ bucket_ns() }} as first_bucket,
-        (to_ns - 1 - window_start_ns) // {{ bucket_ns() }} as last_bucket
-    from clipped
-
-),
-
--- an interval's part in the bucket where it begins; most intervals end there too
 heads as (
 
     select
@@ -48,21 +48,11 @@ heads as (
         gpu_index,
         is_tx,
         first_bucket as bucket,
-        {{ bytes_between(
-            'bytes', 'start_ns', 'end_ns', 'from_ns',
-            'least(to_ns, window_start_ns + (first_bucket + 1) * ' ~ bucket_ns() ~ ')'
-        ) }} as bytes
+        case
+            when first_bucket = last_bucket then bytes_by_end
+            else {{ bytes_until('bytes', 'start_ns', 'end_ns', '(window_start_ns + (first_bucket + 1) * ' ~ bucket_ns() ~ ')') }}
+        end - bytes_before as bytes
     from placed
-
-),
-
-spread as (
-
-    select
-        *,
-        unnest(range(first_bucket + 1, last_bucket + 1)) as bucket
-    from placed
-    where last_bucket > first_bucket
 
 ),
 
@@ -72,18 +62,44 @@ tails as (
         trace_no,
         gpu_index,
         is_tx,
+        last_bucket as bucket,
+        bytes_by_end - {{ bytes_until('bytes', 'start_ns', 'end_ns', '(window_start_ns + last_bucket * ' ~ bucket_ns() ~ ')') }} as bytes
+    from placed
+    where last_bucket > first_bucket
+
+),
+
+inner_buckets as (
+
+    select
+        *,
+        unnest(range(first_bucket + 1, last_bucket)) as bucket
+    from placed
+    where last_bucket > first_bucket + 1
+
+),
+
+middles as (
+
+    select
+        trace_no,
+        gpu_index,
+        is_tx,
         bucket,
         {{ bytes_between(
-            'bytes', 'start_ns', 'end_ns', 'window_start_ns + bucket * ' ~ bucket_ns(),
-            'least(to_ns, window_start_ns + (bucket + 1) * ' ~ bucket_ns() ~ ')'
+            'bytes', 'start_ns', 'end_ns',
+            '(window_start_ns + bucket * ' ~ bucket_ns() ~ ')',
+            '(window_start_ns + (bucket + 1) * ' ~ bucket_ns() ~ ')'
         ) }} as bytes
-    from spread
+    from inner_buckets
 
 ),
 
 pieces as (
 
     select * from heads
+    union all by name
+    select * from middles
     union all by name
     select * from tails
 
