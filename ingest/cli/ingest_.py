@@ -59,11 +59,9 @@ def ingest(
                 continue
             if not quiet:
                 _tell(result)
-            rows.append(
-                (result.trace_id, result.outcome, sum(result.rows.values()), round(result.seconds, 2))
-            )
+            rows.append((result.trace_id, result.outcome, sum(result.rows.values())))
     if rows or not failed:
-        print_rows(("trace_id", "outcome", "rows", "seconds"), rows, as_json=as_json, as_csv=as_csv)
+        print_rows(("trace_id", "outcome", "rows"), rows, as_json=as_json, as_csv=as_csv)
     if failed:
         click.echo(
             f"tracelake: {failed} of {len(paths)} traces were refused; the lake holds the others whole.",

@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from ingest.errors import FormatError
-from ingest.formats.base import BATCH_ROWS, Batch, Reading, Source, batch
+from ingest.formats.base import Batch, Reading, Source, batch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from io import BufferedReader
 
 MAGIC = b"NVF1"
 HEADER = struct.Struct("<4sHHi")
@@ -31,6 +32,8 @@ _STRUCT_BYTES, _HOST_BYTES = 40, 8
 _VALUE_TYPES = {0: "<f8", 1: "<u4", 2: "<u8", 3: "<u8", 4: "<i8", 5: "<i4", 6: "<u2"}
 _GPU_IN_NAME = re.compile(r"gpu[_-]?(\d+)", re.IGNORECASE)
 _TX_RX = pa.array(["tx", "rx"])
+# 3 MB of records: fields are picked out one after another, much faster while the records are in the cache.
+_CHUNK_RECORDS = 1 << 16
 
 
 class Nvf1:
@@ -53,14 +56,14 @@ class Nvf1:
         size = reading.source.path.stat().st_size
         series = _SeriesState()
         failed: dict[int, int] = {}
-        links: set[int] = set()
         seen = 0
         with reading.source.path.open("rb") as file:
             stride = _read_header(reading.source, file.read(HEADER.size))
             dtype = _record_dtype(stride)
-            while chunk := file.read(stride * BATCH_ROWS):
-                records = np.frombuffer(chunk, dtype, count=len(chunk) // stride)
-                if rest := len(chunk) % stride:
+            buffer = bytearray(stride * _CHUNK_RECORDS)
+            while read := _fill(file, buffer):
+                records = np.frombuffer(buffer, dtype, count=read // stride)
+                if rest := read % stride:
                     seen += 1
                     reading.skip(
                         "nvlink_samples", "cut_last_record", 1, severity="data_loss",
@@ -69,7 +72,6 @@ class Nvf1:
                 seen += len(records)
                 good = _good_records(reading, records, failed)
                 if len(good):
-                    links.update(np.unique(good["scope"]).tolist())
                     yield _samples(reading, good, gpu, series)
         reading.saw("nvlink_samples", seen)
         if size == HEADER.size:
@@ -77,7 +79,7 @@ class Nvf1:
                 "nvlink_samples", "no_record", 1, severity="error", remedy="The poller wrote no sample."
             )
         reading.saw("gpus", 1)
-        yield batch("gpus", {"gpu_index": [gpu], "nvlink_count": [_nvlink_count(links, failed, seen)]})
+        yield batch("gpus", {"gpu_index": [gpu], "nvlink_count": [_nvlink_count(series.links, failed, seen)]})
 
 
 def gpu_index(name: str) -> int:
@@ -118,6 +120,14 @@ def _read_header(source: Source, head: bytes) -> int:
     return int(struct_bytes + host_bytes)
 
 
+def _fill(file: BufferedReader, buffer: bytearray) -> int:
+    """Read until ``buffer`` is full or the file ends; return the bytes read. No batch keeps a view of it."""
+    view, done = memoryview(buffer), 0
+    while done < len(buffer) and (read := file.readinto(view[done:])):
+        done += read
+    return done
+
+
 def _record_dtype(stride: int) -> np.dtype[Any]:
     return np.dtype(
         {
@@ -152,7 +162,12 @@ def _good_records(
         severity="info",
         remedy="Not an NVLink payload counter (138, 139).",
     )
-    readable = np.isin(records["type"], list(_VALUE_TYPES))
+    kinds = _value_types(records)
+    readable = (
+        np.isin(records["type"], list(_VALUE_TYPES))
+        if len(kinds) > 1
+        else np.bool_(kinds <= _VALUE_TYPES.keys())
+    )
     good &= counter
     reading.skip(
         "nvlink_samples", "unknown_value_type", int(np.count_nonzero(good & ~readable)),
@@ -162,16 +177,23 @@ def _good_records(
     return records if good.all() else records[good]
 
 
+def _value_types(records: np.ndarray[Any, Any]) -> set[int]:
+    """Return the value types of the records: one, as a rule, which is quick to see."""
+    types = records["type"]
+    first = types[:1]
+    return set((first if (types == first).all() else np.unique(types)).tolist())
+
+
 def _values(records: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     """Read the value union by its type, as int64 (KiB counters stay far below 2^63)."""
-    types = np.unique(records["type"])
+    types = _value_types(records)
     raw = np.ascontiguousarray(records["value"]).view(np.uint8).reshape(-1, 8)
     if len(types) == 1:
-        return _read_union(raw, int(types[0]))
+        return _read_union(raw, types.pop())
     values: np.ndarray[Any, Any] = np.empty(len(records), np.int64)
     for kind in types:
         rows = records["type"] == kind
-        values[rows] = _read_union(np.ascontiguousarray(raw[rows]), int(kind))
+        values[rows] = _read_union(np.ascontiguousarray(raw[rows]), kind)
     return values
 
 
@@ -186,7 +208,8 @@ def _samples(reading: Reading, good: np.ndarray[Any, Any], gpu: int, series: _Se
     scopes: np.ndarray[Any, Any] = good["scope"].astype(np.int64)
     direction = (good["field"] == RX_FIELD).astype(np.int8)
     times: np.ndarray[Any, Any] = good["time_us"] * 1000
-    series.count(reading, scopes * 2 + direction, times, counters)
+    # The summed counter's key is 0 or 1, link 0 has 2 and 3: small numbers, which sort in linear time.
+    series.count(reading, ((scopes + 1) & ALL_LINKS) * 2 + direction, times, counters)
     summed = scopes == ALL_LINKS
     return batch(
         "nvlink_samples",
@@ -208,6 +231,11 @@ class _SeriesState:
     def __init__(self) -> None:
         self._last: dict[int, tuple[int, int]] = {}
 
+    @property
+    def links(self) -> int:
+        """How many links were read one by one."""
+        return len({key // 2 for key in self._last} - {0})
+
     def count(
         self,
         reading: Reading,
@@ -216,22 +244,19 @@ class _SeriesState:
         counters: np.ndarray[Any, Any],
     ) -> None:
         resets = repeats = backward = 0
-        distinct: np.ndarray[Any, Any]
-        inverse: np.ndarray[Any, Any]
-        distinct, inverse = np.unique(keys, return_inverse=True)
-        # A stable sort of small integers is a radix sort: linear.
-        order = np.argsort(inverse.astype(np.uint16), kind="stable")
-        bounds: np.ndarray[Any, Any] = np.searchsorted(inverse[order], np.arange(len(distinct) + 1))
-        for i, key in enumerate(distinct.tolist()):
-            rows = order[bounds[i] : bounds[i + 1]]
-            t, c = times[rows], counters[rows]
-            if key in self._last:
-                t, c = np.insert(t, 0, self._last[key][0]), np.insert(c, 0, self._last[key][1])
-            step = np.diff(t)
-            resets += int(np.count_nonzero((np.diff(c) < 0) & (step > 0)))
+        firsts, lasts, before, after = _neighbours(keys)
+        known = [i for i in firsts.tolist() if int(keys[i]) in self._last]
+        past = np.array([self._last[int(keys[i])] for i in known], np.int64).reshape(-1, 2)
+        for old_times, new_times, old_counters, new_counters in (
+            (past[:, 0], times[known], past[:, 1], counters[known]),
+            (times[before], times[after], counters[before], counters[after]),
+        ):
+            step = new_times - old_times
+            resets += int(np.count_nonzero((new_counters < old_counters) & (step > 0)))
             repeats += int(np.count_nonzero(step == 0))
             backward += int(np.count_nonzero(step < 0))
-            self._last[key] = (int(t[-1]), int(c[-1]))
+        for i in lasts.tolist():
+            self._last[int(keys[i])] = (int(times[i]), int(counters[i]))
         reading.note(
             "nvlink_samples", "counter_reset", resets, severity="error",
             remedy="The counter fell (driver reload or reset): that interval has no bytes.",
@@ -246,10 +271,26 @@ class _SeriesState:
         )  # fmt: skip
 
 
-def _nvlink_count(links: set[int], failed: dict[int, int], seen: int) -> int | None:
+def _neighbours(keys: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Any, Any]:
+    """Return each series' first and last row, and the rows of all pairs of consecutive reads of one series.
+
+    The pairs are two indices into ``keys``: slices where a poller read the same series in turn, all the time.
+    """
+    rows = len(keys)
+    again = np.flatnonzero(keys == keys[0])[1:2]
+    width = int(again[0]) if len(again) else rows
+    if np.array_equal(keys[width:], keys[: rows - width]) and len(set(keys[:width].tolist())) == width:
+        everywhere = np.arange(rows)
+        return everywhere[:width], everywhere[rows - width :], slice(0, rows - width), slice(width, rows)
+    small = keys.astype(np.uint16) if int(keys.max()) < 1 << 16 else keys
+    order = np.argsort(small, kind="stable")
+    same = keys[order[1:]] == keys[order[:-1]]
+    return order[np.append(True, ~same)], order[np.append(~same, True)], order[:-1][same], order[1:][same]
+
+
+def _nvlink_count(links: int, failed: dict[int, int], seen: int) -> int | None:
     """Links in use: known when links were read one by one, or when NVML denies NVLink at every read."""
-    single = links - {ALL_LINKS}
-    if single:
-        return len(single)
+    if links:
+        return links
     # NVML says NOT_SUPPORTED to NVLink fields only where no NVLink is there: none is a fact, not a gap.
     return 0 if seen and failed.get(NOT_SUPPORTED) == seen else None
