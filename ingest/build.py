@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ingest import __version__
@@ -25,6 +24,7 @@ from ingest.resources import resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
 DEFAULT_BUCKET_MS = 1.0
 DEFAULT_BURST_THRESHOLD_GB_S = 20.0

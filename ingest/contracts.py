@@ -44,7 +44,11 @@ class Column:
         """The pyarrow data type."""
         import pyarrow as pa
 
-        return pa.list_(pa.float64()) if self.type == "list<float64>" else pa.type_for_alias(_TYPES[self.type][0])
+        return (
+            pa.list_(pa.float64())
+            if self.type == "list<float64>"
+            else pa.type_for_alias(_TYPES[self.type][0])
+        )
 
     @property
     def sql_type(self) -> str:
@@ -91,9 +95,7 @@ class Contract:
     @property
     def ddl(self) -> str:
         """The column list of CREATE TABLE."""
-        return ", ".join(
-            f'"{c.name}" {c.sql_type}{"" if c.nullable else " NOT NULL"}' for c in self.columns
-        )
+        return ", ".join(f'"{c.name}" {c.sql_type}{"" if c.nullable else " NOT NULL"}' for c in self.columns)
 
 
 _TRACE_ID = Column("trace_id", "string", False, "The trace: the name of its directory or archive.")
@@ -111,9 +113,7 @@ def contracts() -> dict[str, Contract]:
         unknown = [c.type for c in columns if c.type not in _TYPES]
         if unknown:
             raise ValueError(f"{path}: unknown type {unknown[0]!r}; known: {', '.join(_TYPES)}")
-        found[raw["name"]] = Contract(
-            raw["name"], raw["version"], raw["grain"], tuple(raw["key"]), columns
-        )
+        found[raw["name"]] = Contract(raw["name"], raw["version"], raw["grain"], tuple(raw["key"]), columns)
     return found
 
 

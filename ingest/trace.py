@@ -178,9 +178,9 @@ def _one_export_a_session(parts: list[Part], ignored: list[Ignored]) -> list[Par
         if part.format.name != "nsys_rep" and (session := session_key(part.source)) is not None:
             keys.append(("session", session))  # type: ignore[arg-type]
         twin = next((kept[k] for k in keys if k in kept), None)
-        if twin is None:
-            kept.update(dict.fromkeys(keys, part))
-        else:
+        for key in keys:  # a third export may be known by the name of the one left aside
+            kept.setdefault(key, twin or part)
+        if twin is not None:
             parts = [p for p in parts if p is not part]
             ignored.append(
                 Ignored(part.source.name, part.bytes, f"the same nsys session as {twin.source.name}")

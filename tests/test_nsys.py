@@ -1,6 +1,6 @@
 """nsys exports: SQLite of old and new schemas, Parquet directories, reports."""
 
-# ruff: noqa: E501 - tables of rows read better on one line
+
 
 from __future__ import annotations
 
