@@ -23,7 +23,13 @@ import click
 )  # fmt: skip
 @click.pass_obj
 def plot(
-    obj: dict[str, Any], trace_ids: tuple[str, ...], out: Path, tx_rx: bool, links: bool, gpu: int | None, kind: str
+    obj: dict[str, Any],
+    trace_ids: tuple[str, ...],
+    out: Path,
+    tx_rx: bool,
+    links: bool,
+    gpu: int | None,
+    kind: str,
 ) -> None:
     """Plot NVLink bandwidth over time: bursts, phases, the GPU's peak.
 
@@ -32,7 +38,7 @@ def plot(
     \b
     Example:
       tracelake plot qwen3-32b-tp_4-batch_1 -o plots --tx-rx
-    """  # noqa: D301
+    """
     from ingest.lake import Lake
     from ingest.plot import check, write
 
