@@ -1,0 +1,299 @@
+"""The dbt project on real captures, on replaced and removed traces, and its SQL against brute force."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import duckdb
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.build import build, project_fingerprint
+from ingest.dbt_sources import DOCS, SOURCES, sources_yml, tables_md
+from ingest.errors import BuildError, LakeError
+from ingest.lake import Lake
+from ingest.load import ingest
+from ingest.resources import resource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+FIRST_COLUMNS = ["experiment", "backend", "tp", "batch", "total_nvlink_gb", "peak_nvlink_gb_s", "avg_nvlink_gb_s", "burst_intensity", "burst_duration_s", "bw_usage_pct", "prefill_avg_bw_gb_s", "decode_avg_bw_gb_s", "nccl_contribution_pct", "mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p99_tpot_ms", "throughput_tok_s", "throughput_req_s", "total_input_tokens", "total_output_tokens"]
+QWEN, GRAPH = "qwen3-8b-tp_1-batch_4", "cuda-graph-tp_1"
+
+
+def rows(root: Path, query: str) -> list[dict[str, Any]]:
+    with Lake(root, read_only=True) as lake:
+        found = lake.con.execute(query)
+        names = [d[0] for d in found.description]
+        return [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+
+
+def metrics(root: Path, trace_id: str) -> dict[str, Any]:
+    (row,) = [m for m in rows(root, "from lake.marts.experiment_metrics") if m["experiment"] == trace_id]
+    return row
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory, sample_traces: list[Path]) -> Path:
+    """A lake with all sample traces, built at 10 ms."""
+    root = tmp_path_factory.mktemp("built") / "lake"
+    with Lake.create(root) as lake:
+        for path in sample_traces:
+            ingest(path, lake)
+    result = build(root, bucket_ms=10)
+    assert len(result.traces_built) == len(sample_traces)
+    assert result.tests_passed > 10
+    return root
+
+
+def test_the_table_begins_with_the_columns_of_the_field_in_their_order(built: Path) -> None:
+    assert list(rows(built, "from lake.marts.experiment_metrics")[0])[:21] == FIRST_COLUMNS
+
+
+@pytest.mark.parametrize("trace_id", ["nccl-allreduce-tp_2-h200", "nccl-allreduce-tp_2-h200[per_link]"])
+def test_nvlink_traffic_is_what_the_workload_sent(built: Path, trace_id: str) -> None:
+    found = metrics(built, trace_id)
+    assert found["total_nvlink_gb"] == pytest.approx(2 * 500 * 134_217_728 / 1e9, rel=1e-3)
+    assert found["peak_nvlink_gb_s"] == pytest.approx(574, rel=0.06)
+    assert found["bw_usage_pct"] == pytest.approx(100 * found["avg_nvlink_gb_s"] / 900)
+
+
+def test_a_single_gpu_without_traffic_reads_zero_and_not_null(built: Path) -> None:
+    found = metrics(built, QWEN)
+    zeros = ("total_nvlink_gb", "peak_nvlink_gb_s", "avg_nvlink_gb_s", "burst_duration_s", "bw_usage_pct")
+    assert [found[name] for name in zeros] == [0] * 5
+    assert found["burst_intensity"] is None
+    assert found["kernels_in_window"] == 27_525
+
+
+def test_serving_figures_recomputed_from_requests_equal_the_reported_ones(built: Path) -> None:
+    found = metrics(built, QWEN)
+    assert found["mean_ttft_ms"] == pytest.approx(found["recomputed_mean_ttft_ms"], rel=0.01)
+    assert found["mean_tpot_ms"] == pytest.approx(found["recomputed_mean_tpot_ms"], rel=0.01)
+
+
+def test_phases_come_from_nvtx_ranges(built: Path) -> None:
+    assert metrics(built, QWEN)["phase_source"] == "nvtx"
+    windows = rows(
+        built,
+        f"select phase, count(*) as n from lake.marts.phase_windows where trace_id = '{QWEN}' group by phase",
+    )
+    assert {w["phase"]: w["n"] for w in windows} == {"prefill": 3, "decode": 45}
+
+
+def test_kernels_hidden_in_cuda_graphs_make_communication_abstain(built: Path) -> None:
+    found = metrics(built, GRAPH)
+    reasons = {
+        r["metric"]: r["reason"]
+        for r in rows(built, f"from lake.marts.metric_abstentions where trace_id = '{GRAPH}'")
+    }
+    for name in (
+        "nccl_contribution_pct",
+        "comm_contribution_pct",
+        "comm_compute_overlap_pct",
+        "exposed_comm_s",
+    ):
+        assert found[name] is None
+        assert "CUDA graph" in reasons[name]
+
+
+def test_every_null_metric_has_a_reason_and_every_known_one_a_value(built: Path) -> None:
+    wide = rows(built, "from lake.marts.experiment_metrics")
+    values = {
+        (r["trace_id"], r["metric"])
+        for r in rows(built, "from lake.marts.metric_values where dimensions = '{}'")
+    }
+    abstentions = {(r["trace_id"], r["metric"]) for r in rows(built, "from lake.marts.metric_abstentions")}
+    assert not values & abstentions
+    for row in wide:
+        for name in FIRST_COLUMNS[4:]:
+            assert ((row["trace_id"], name) in values) == (row[name] is not None)
+            assert ((row["trace_id"], name) in abstentions) == (row[name] is None)
+
+
+def test_a_second_build_does_nothing(built: Path) -> None:
+    assert build(built, bucket_ms=10).traces_built == []
+
+
+def test_replaced_and_removed_traces_leave_no_row_and_other_settings_build_anew(
+    lake_root: Path, tmp_path: Path, make_trace: Callable[..., Path]
+) -> None:
+    with Lake(lake_root) as lake:
+        ingest(make_trace(tmp_path / "1" / "a"), lake)
+        ingest(make_trace(tmp_path / "1" / "it's b"), lake)
+    assert build(lake_root).traces_built == ["a", "it's b"]
+    before = metrics(lake_root, "a")
+
+    with Lake(lake_root) as lake:
+        ingest(make_trace(tmp_path / "2" / "a", slope=2000), lake, replace=True)
+        lake.remove("it's b")
+    result = build(lake_root)
+    assert (result.traces_built, result.traces_removed) == (["a"], ["it's b"])
+    after = metrics(lake_root, "a")
+    assert after["total_nvlink_gb"] == pytest.approx(2 * before["total_nvlink_gb"])
+    with Lake(lake_root, read_only=True) as lake:
+        marts = [name for schema, name in lake.tables() if schema == "marts"]
+        assert len(marts) == 10
+        for name in marts:
+            assert {r[0] for r in lake.sql(f"select distinct trace_id from lake.marts.{name}")} <= {"a"}
+
+    assert build(lake_root, burst_threshold_gb_s=0.001).traces_built == ["a"]
+    assert metrics(lake_root, "a")["burst_duration_s"] > after["burst_duration_s"]
+
+
+def test_settings_that_make_no_sense_are_refused(lake_root: Path) -> None:
+    with pytest.raises(BuildError, match="bucket_ms"):
+        build(lake_root, bucket_ms=0)
+    with pytest.raises(LakeError, match="no lake here"):
+        build(lake_root / "nowhere")
+
+
+def test_the_models_own_unit_tests_pass(lake_root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    monkeypatch.setenv("TRACELAKE_LAKE", str(lake_root))
+    project = str(resource("dbt_project"))
+    arguments = [
+        "--quiet",
+        "--no-print",
+        "build",
+        "--exclude-resource-type",
+        "test",
+        "--project-dir",
+        project,
+    ]
+    arguments += [
+        "--profiles-dir",
+        project,
+        "--target-path",
+        str(lake_root / "t"),
+        "--log-path",
+        str(lake_root / "l"),
+    ]
+    try:
+        outcome = dbtRunner().invoke(arguments)
+    finally:
+        DuckDBConnectionManager.close_all_connections()
+    results = getattr(outcome.result, "results", [])
+    assert [(r.node.name, r.message) for r in results if str(r.status) in {"error", "fail"}] == []
+    assert sum(r.node.resource_type == "unit_test" for r in results) >= 8
+
+
+@pytest.mark.parametrize(("path", "text"), [(SOURCES, sources_yml()), (DOCS, tables_md())], ids=str)
+def test_what_follows_from_the_contracts_is_up_to_date(path: Path, text: str) -> None:
+    """``python -m ingest.dbt_sources`` writes it."""
+    assert (Path(__file__).parents[1] / path).read_text(encoding="utf-8") == text
+
+
+def test_the_fingerprint_follows_the_sql(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = shutil.copytree(resource("dbt_project"), tmp_path / "dbt_project")
+    monkeypatch.setattr("ingest.build.resource", lambda _: copy)
+    before = project_fingerprint()
+    model = copy / "models" / "marts" / "nvlink_bursts.sql"
+    model.write_text(model.read_text() + "-- changed\n")
+    assert project_fingerprint() != before
+
+
+# ---- the compiled SQL against brute force
+
+
+def compiled(root: Path, model: str) -> str:
+    return (
+        root / ".build" / "target" / "compiled" / "tracelake" / "models" / "intermediate" / f"{model}.sql"
+    ).read_text()
+
+
+steps = st.lists(
+    st.tuples(st.integers(1, 60_000_000), st.one_of(st.just(0), st.integers(0, 2**40))),
+    min_size=1,
+    max_size=30,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(series=st.lists(steps, min_size=1, max_size=4))
+def test_bucket_sums_equal_counter_differences_for_any_sampling(
+    built: Path, series: list[list[tuple[int, int]]]
+) -> None:
+    sql = compiled(built, "int_nvlink__buckets")  # 10 ms buckets
+    intervals, end = [], 0
+    for number, moves in enumerate(series):
+        at = 1_000 * number
+        for length, moved in moves:
+            intervals.append((1, number // 2, number % 2 == 0, at, at + length, moved))
+            at += length
+        end = max(end, at)
+    with duckdb.connect() as con:
+        con.execute("create schema intermediate")
+        con.execute(
+            "create table intermediate.int_nvlink__intervals (trace_no int, gpu_index int, is_tx bool, "
+            "start_ns bigint, end_ns bigint, bytes bigint)"
+        )
+        con.executemany("insert into intermediate.int_nvlink__intervals values (?, ?, ?, ?, ?, ?)", intervals)
+        con.execute(
+            f"create table intermediate.int_profile__windows as select 1 as trace_no, 'a' as trace_id, "
+            f"0::bigint as window_start_ns, {end}::bigint as window_end_ns"
+        )
+        sums = con.execute(
+            f"select gpu_index, sum(tx_bytes)::bigint, sum(rx_bytes)::bigint, min(tx_bytes), min(rx_bytes) from ({sql}) group by 1"
+        ).fetchall()
+    for gpu, tx, rx, *least in sums:
+        assert tx == sum(i[5] for i in intervals if i[1] == gpu and i[2])
+        assert rx == sum(i[5] for i in intervals if i[1] == gpu and not i[2])
+        assert min(least) >= 0
+
+
+spans = st.lists(
+    st.tuples(st.integers(0, 1), st.integers(-5, 60), st.integers(1, 30), st.booleans()),
+    min_size=1,
+    max_size=25,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(kernels=spans)
+def test_unions_of_kernel_intervals_equal_a_brute_force_timeline(
+    built: Path, kernels: list[tuple[int, int, int, bool]]
+) -> None:
+    sql = compiled(built, "int_kernels__activity")
+    with duckdb.connect() as con:
+        con.execute("attach ':memory:' as lake")
+        con.execute("create schema intermediate; create schema lake.staging")
+        con.execute(
+            "create table lake.staging.stg_gpu_kernels (trace_id varchar, gpu_index int, device_id int, pid bigint, "
+            "start_ns bigint, end_ns bigint, kernel_name varchar, demangled_name varchar)"
+        )
+        con.executemany(
+            "insert into lake.staging.stg_gpu_kernels values (?, ?, 0, 1, ?, ?, ?, ?)",
+            [(GRAPH, g, s, s + n, k, k) for g, s, n, comm in kernels for k in ["nccl" if comm else "gemm"]],
+        )
+        con.execute(
+            "create table intermediate.int_kernels__names as from (values ('nccl', 'nccl', 'comm', 'nccl'), "
+            "('gemm', 'gemm', 'compute', null)) as t(kernel_name, demangled_name, class, library)"
+        )
+        con.execute(
+            f"create table intermediate.int_profile__windows as select 1 as trace_no, '{GRAPH}' as trace_id, "
+            "0::bigint as window_start_ns, 50::bigint as window_end_ns"
+        )
+        found = con.execute(f"select device, active_ns, comm_ns, compute_ns from ({sql})").fetchall()
+    for gpu in (0, 1):
+        busy = [set(range(50)) & set(range(s, s + n)) for g, s, n, _ in kernels if g == gpu]
+        comm = set().union(*([set(range(s, s + n)) for g, s, n, c in kernels if g == gpu and c] or [set()]))
+        compute = set().union(
+            *([set(range(s, s + n)) for g, s, n, c in kernels if g == gpu and not c] or [set()])
+        )
+        inside = set(range(50))
+        expected = (len(set().union(*busy) if busy else ()), len(comm & inside), len(compute & inside))
+        got = [row[1:] for row in found if row[0] == f"gpu {gpu}"]
+        assert got == ([expected] if expected[0] else [])
+
+
+def test_the_environment_is_as_before_a_build(built: Path) -> None:
+    assert built.is_dir()
+    assert "TRACELAKE_PROJECT" not in os.environ
