@@ -100,7 +100,7 @@ def test_changed_content_is_refused_and_replace_leaves_no_stale_row(
     ingest(make_trace(tmp_path / "a" / "t", samples=40), lake)
     changed = make_trace(tmp_path / "b" / "t", samples=10, gpu=2)
     before = lake_state(lake)
-    with pytest.raises(TraceExistsError, match="other content.*\n.*--replace"):
+    with pytest.raises(TraceExistsError, match=r"other content.*\n.*--replace"):
         ingest(changed, lake)
     assert lake_state(lake) == before
     assert ingest(changed, lake, replace=True).outcome == "replaced"
