@@ -54,11 +54,18 @@ judged as (
 
     select
         traces.trace_no,
-        activity.* exclude (trace_no),
+        activity.kernels,
+        activity.active_ns,
+        activity.comm_ns,
+        activity.nccl_ns,
+        activity.hidden_comm_ns,
+        activity.kernel_ns,
+        activity.nccl_kernel_ns,
         coalesce(activity.kernels, 0) > 0 and graphs.graph_launches is null as is_known,
         case
             when graphs.graph_launches > 0
-                then graphs.graph_launches
+                then
+                    graphs.graph_launches
                     || ' CUDA graph launches were traced as a whole: the kernels inside them are invisible '
                     || '(trace with --cuda-graph-trace=node)'
             when activity.kernels is not null then null

@@ -124,7 +124,8 @@ final as (
         case
             when phases.phase_source is not null then 'no time of this phase lies in the profile window'
             when traces.phase = 'training' then 'no NVTX or profiler range names the phases'
-            else coalesce(offsets.offset_reason || ', and ', '')
+            else
+                coalesce(offsets.offset_reason || ', and ', '')
                 || 'neither NVTX ranges, timed requests nor NVLink traffic tell the phases apart'
         end as phase_reason,
         case

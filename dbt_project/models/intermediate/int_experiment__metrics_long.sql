@@ -4,8 +4,6 @@ with metrics as (
         trace_id,
         workload,
         gpu_model,
-        avg_nvlink_gb_s as known_avg_nvlink_gb_s,
-        comm_contribution_pct as known_comm_contribution_pct,
         nvlink_reason,
         comm_reason,
         phase_reason,
@@ -125,13 +123,14 @@ judged as (
             when catalogue.family = 'phase' then unpivoted.phase_reason
             when unpivoted.metric = 'burst_intensity' then 'no NVLink traffic in the profile window'
             when unpivoted.metric = 'bw_usage_pct'
-                then 'the NVLink peak of this GPU model is not in gpu_link_specs: '
+                then
+                    'the NVLink peak of this GPU model is not in gpu_link_specs: '
                     || coalesce(unpivoted.gpu_model, 'model unknown')
             else 'unknown'
         end as reason,
-        -- training phases say nothing about serving, and the other way round
+        -- a trace of inference has no training phases: no value and no abstention
         catalogue.metric in ('forward_avg_bw_gb_s', 'backward_avg_bw_gb_s', 'optimizer_avg_bw_gb_s', 'mean_step_s')
-        and unpivoted.workload is distinct from 'training' as is_foreign
+        and coalesce(unpivoted.workload, 'inference') <> 'training' as is_foreign
     from unpivoted
     inner join catalogue on unpivoted.metric = catalogue.metric
 

@@ -60,9 +60,15 @@ final as (
         count(*) as kernels,
         count(*) filter (where is_comm) as comm_kernels,
         cast(sum({{ uncovered_ns('start_ns', 'end_ns', 'any_before_ns') }}) as bigint) as active_ns,
-        cast(coalesce(sum({{ uncovered_ns('start_ns', 'end_ns', 'comm_before_ns') }}) filter (where is_comm), 0) as bigint) as comm_ns,
-        cast(coalesce(sum({{ uncovered_ns('start_ns', 'end_ns', 'nccl_before_ns') }}) filter (where is_nccl), 0) as bigint) as nccl_ns,
-        cast(coalesce(sum({{ uncovered_ns('start_ns', 'end_ns', 'compute_before_ns') }}) filter (where not is_comm), 0) as bigint) as compute_ns,
+        cast(
+            coalesce(sum({{ uncovered_ns('start_ns', 'end_ns', 'comm_before_ns') }}) filter (where is_comm), 0) as bigint
+        ) as comm_ns,
+        cast(
+            coalesce(sum({{ uncovered_ns('start_ns', 'end_ns', 'nccl_before_ns') }}) filter (where is_nccl), 0) as bigint
+        ) as nccl_ns,
+        cast(
+            coalesce(sum({{ uncovered_ns('start_ns', 'end_ns', 'compute_before_ns') }}) filter (where not is_comm), 0) as bigint
+        ) as compute_ns,
         cast(sum(end_ns - start_ns) as bigint) as kernel_ns,
         cast(coalesce(sum(end_ns - start_ns) filter (where is_nccl), 0) as bigint) as nccl_kernel_ns,
         cast(sum(whole_ns) as bigint) as legacy_kernel_ns,

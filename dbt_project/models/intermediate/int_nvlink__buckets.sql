@@ -63,7 +63,8 @@ tails as (
         gpu_index,
         is_tx,
         last_bucket as bucket,
-        bytes_by_end - {{ bytes_until('bytes', 'start_ns', 'end_ns', '(window_start_ns + last_bucket * ' ~ bucket_ns() ~ ')') }} as bytes
+        bytes_by_end
+        - {{ bytes_until('bytes', 'start_ns', 'end_ns', '(window_start_ns + last_bucket * ' ~ bucket_ns() ~ ')') }} as bytes
     from placed
     where last_bucket > first_bucket
 

@@ -57,7 +57,7 @@ gpu_facts as (
         count(buckets.bucket) as covered_buckets,
         coalesce(
             sum(buckets.end_ns - buckets.start_ns)
-                filter (where buckets.gb_s > {{ var('burst_threshold_gb_s') }}),
+            filter (where buckets.gb_s > {{ var('burst_threshold_gb_s') }}),
             0
         ) as burst_ns
     from polled

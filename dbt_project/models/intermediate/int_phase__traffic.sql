@@ -110,12 +110,21 @@ placed as (
 -- only the intervals that touch a bucket where a phase begins or ends are looked at one by one
 touching as (
 
-    select *, first_bucket as bucket from placed
+    select
+        *,
+        first_bucket as bucket
+    from placed
     union all by name
-    select *, last_bucket as bucket from placed
+    select
+        *,
+        last_bucket as bucket
+    from placed
     where last_bucket > first_bucket
     union all by name
-    select *, unnest(range(first_bucket + 1, last_bucket)) as bucket from placed
+    select
+        *,
+        unnest(range(first_bucket + 1, last_bucket)) as bucket
+    from placed
     where last_bucket > first_bucket + 1
 
 ),

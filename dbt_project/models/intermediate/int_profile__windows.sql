@@ -17,10 +17,18 @@ samples as (
 
 executions as (
 
-    select trace_id, start_ns, end_ns from {{ ref('stg_gpu_kernels') }}
+    select
+        trace_id,
+        start_ns,
+        end_ns
+    from {{ ref('stg_gpu_kernels') }}
     where {{ pending_filter('trace_id') }}
     union all by name
-    select trace_id, start_ns, end_ns from {{ ref('stg_graph_launches') }}
+    select
+        trace_id,
+        start_ns,
+        end_ns
+    from {{ ref('stg_graph_launches') }}
     where {{ pending_filter('trace_id') }}
 
 ),

@@ -119,7 +119,7 @@ final as (
         -- results with details first, a console log last: it repeats the result file of the same run
         row_number() over (
             partition by trace_no
-            order by is_log, detailed_requests is null, started_at desc nulls last, path, line desc
+            order by is_log asc, detailed_requests is null, started_at desc nulls last, path asc, line desc
         ) = 1 as is_primary
     from ranked
 

@@ -79,9 +79,10 @@ final as (
         main_phases.phase
     from runs
     left join main_phases
-        on runs.trace_no = main_phases.trace_no
-        and runs.gpu_index = main_phases.gpu_index
-        and runs.start_ns = main_phases.start_ns
+        on
+            runs.trace_no = main_phases.trace_no
+            and runs.gpu_index = main_phases.gpu_index
+            and runs.start_ns = main_phases.start_ns
 
 )
 
