@@ -132,6 +132,30 @@ def test_the_same_content_committed_by_another_first_is_unchanged_and_leaves_no_
     assert set(map(str, lake.data.rglob("*.parquet"))) == live
 
 
+def test_an_interrupt_that_arrives_with_the_commit_costs_no_file_of_the_lake(
+    make_trace: Callable[..., Path], lake: Lake, tmp_path: Path, lake_state: State
+) -> None:
+    class Interrupted:
+        """A connection on which Ctrl-C arrives while COMMIT runs: Python raises when the call returns."""
+
+        def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+            self._con = con
+
+        def execute(self, query: str, *arguments: Any) -> Any:
+            result = self._con.execute(query, *arguments)
+            if query == "commit":
+                raise KeyboardInterrupt
+            return result
+
+    con = lake.con
+    lake.con = Interrupted(con)  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        ingest(make_trace(tmp_path / "t"), lake)
+    lake.con = con
+    assert lake_state(lake)["nvlink_samples"] == {"t": 80}
+    assert lake.sql("select count(counter_kib) from lake.raw.nvlink_samples") == [(80,)]
+
+
 @pytest.mark.parametrize("how", ["move", "copy"])
 def test_a_lake_that_was_moved_or_copied_opens_and_goes_on(
     how: str, make_trace: Callable[..., Path], lake_root: Path, tmp_path: Path, lake_state: State

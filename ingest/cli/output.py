@@ -8,6 +8,7 @@ import json
 import math
 import shutil
 import sys
+from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -45,12 +46,22 @@ def write_csv(file: TextIO, columns: Sequence[str], rows: Sequence[Sequence[Any]
     """Write CSV with a header; null is an empty field."""
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(columns)
-    writer.writerows(["" if v is None else v for v in row] for row in rows)
+    writer.writerows([_field(v) for v in row] for row in rows)
+
+
+def _field(value: Any) -> Any:
+    if value is None:
+        return ""
+    if isinstance(value, (list, dict)):
+        return json.dumps(_jsonable(value), ensure_ascii=False, default=str)
+    return value
 
 
 def _jsonable(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
+    if isinstance(value, Decimal):  # an SQL literal such as 1.5
+        return int(value) if value == value.to_integral_value() else float(value)
     if isinstance(value, list):
         return [_jsonable(v) for v in value]
     if isinstance(value, dict):

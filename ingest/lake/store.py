@@ -29,6 +29,8 @@ _TRIES = 12
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 2.0
 # What a lost commit race says, by catalog: SQLite's lock, DuckLake's own conflict check.
 _RACE_WORDS = ("database is locked", "conflict", "Failed to commit", "could not serialize")
+# A commit that fails for one of these fails again however often it is tried.
+_DISK_WORDS = ("disk I/O error", "disk is full", "No space left", "readonly database")
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,13 +189,24 @@ class Lake:
                     )
             return "ingested" if known is None else "replaced"
 
-        outcome = self._transaction(work)
+        try:
+            outcome = self._transaction(work)
+        except BaseException:
+            # Ctrl-C arrives when the database call returns, which may be after the commit: then the files are
+            # the lake's, and the caller, who cleans up after an error, must not delete them.
+            if self._is_live(staged):
+                staged.files.clear()
+            raise
         if outcome == "unchanged":
             staged.delete()
         else:
             for table in [t for t, rows in staged.rows.items() if rows == 0]:
                 staged.files[table].unlink(missing_ok=True)
         return outcome
+
+    def _is_live(self, staged: StagedFiles) -> bool:
+        path = staged.files.get("traces")
+        return path is not None and any(f.endswith(path.name) for f in self.files("traces"))
 
     def remove(self, trace_id: str) -> None:
         """Take a trace out of every raw table; the next build takes it out of the marts."""
@@ -259,6 +272,12 @@ class Lake:
             try:
                 return work()
             except duckdb.Error as exc:
+                if any(word in str(exc) for word in _DISK_WORDS):
+                    raise LakeError(
+                        self.place.root,
+                        f"the catalog cannot be written: {str(exc).strip().splitlines()[-1][:300]}.",
+                        "free space, or choose another lake with --lake.",
+                    ) from exc
                 if not any(word in str(exc) for word in _RACE_WORDS):
                     raise LakeError(self.place.root, _first_line(exc)) from exc
                 if attempt == _TRIES - 1:
