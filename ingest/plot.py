@@ -114,9 +114,7 @@ def _broken(series: Series, first: Any, second: Any) -> Any:
 
 def _draw_total(axis: Any, data: PlotData, series: Series, scale: float) -> None:
     edges = _broken(series, series.start_s, series.end_s) * scale
-    axis.fill_between(
-        edges, 0, _broken(series, series.high, series.high), color=_BLUE, alpha=0.18, linewidth=0
-    )
+    axis.fill_between(edges, 0, _broken(series, series.high, series.high), color=_PALE, linewidth=0)
     if data.buckets_a_column == 1:
         axis.plot(edges, _broken(series, series.high, series.high), color=_BLUE, linewidth=0.9)
     else:
@@ -179,7 +177,7 @@ def _draw_links(axis: Any, links: LinkMap, gpu_index: int, scale: float) -> Any:
     count, columns = links.gb_s.shape
     axis.set_facecolor("#eeeeee")
     image = axis.imshow(
-        np.ma.masked_invalid(links.gb_s), aspect="auto", origin="lower", cmap="viridis", vmin=0,
+        np.ma.masked_invalid(links.gb_s), aspect="auto", origin="lower", cmap="viridis", vmin=0, interpolation="nearest",
         extent=(0, columns * links.column_s * scale, -0.5, count - 0.5),
     )  # fmt: skip
     every = max(1, count // 6)

@@ -278,7 +278,7 @@ def _links(
         )
         select
             gpu_index, link_id, col,
-            sum(bytes * (least(to_ns, (col + 1) * $width) - greatest(from_ns, col * $width)) / (b - a)) / $width as gb_s
+            sum(bytes::double * (least(to_ns, (col + 1) * $width) - greatest(from_ns, col * $width)) / (b - a)) / $width as gb_s
         from pieces group by all order by all
         """,
         {"trace": trace_id, "gpu": gpu, "start": start_ns, "end": end_ns, "width": width},

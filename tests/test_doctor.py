@@ -19,6 +19,13 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 
+@pytest.fixture(scope="module")
+def good_lake(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("good") / "lake"
+    Lake.create(root).close()
+    return root
+
+
 def _doctor(lake: Path, *options: str) -> tuple[int, list[dict[str, Any]]]:
     result = CliRunner().invoke(cli, ["--lake", str(lake), "doctor", "--json", *options])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
@@ -30,9 +37,8 @@ def _only(rows: list[dict[str, Any]], check: str) -> dict[str, Any]:
     return row
 
 
-def test_a_good_lake_is_in_order(tmp_path: Path) -> None:
-    Lake.create(tmp_path / "lake").close()
-    code, rows = _doctor(tmp_path / "lake")
+def test_a_good_lake_is_in_order(good_lake: Path) -> None:
+    code, rows = _doctor(good_lake)
     assert code == 0
     assert not [row for row in rows if row["status"] == "fail"]
     assert _only(rows, "lake")["detail"].endswith("0 traces, 0 of them built")
@@ -134,14 +140,13 @@ def test_the_optional_tools_are_only_notes(tmp_path: Path, monkeypatch: pytest.M
     assert _only(rows, "nsys")["status"] == "note"
 
 
-def test_the_network_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_network_is_left_alone(good_lake: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise AssertionError("doctor looked at the network")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
-    Lake.create(tmp_path / "lake").close()
-    code, rows = _doctor(tmp_path / "lake")
+    code, rows = _doctor(good_lake)
     assert code == 0, [row for row in rows if row["status"] == "fail"]
 
 
