@@ -14,6 +14,7 @@ from ingest.errors import TracelakeError, UsageError
 # verb -> module in this package that holds the click command of the same name
 _VERBS = {
     "ingest": "ingest_",
+    "validate": "validate",
     "build": "build_",
     "metrics": "query",
     "sql": "query",
