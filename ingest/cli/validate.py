@@ -23,7 +23,7 @@ def validate(obj: dict[str, Any] | None, paths: tuple[str, ...], as_json: bool, 
     \b
     Example:
       tracelake validate runs/qwen3-32b-tp_4-batch_1
-    """  # noqa: D301
+    """
     from ingest.errors import TracelakeError
     from ingest.lake.writer import check_trace_id
     from ingest.load import stage
