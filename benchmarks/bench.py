@@ -93,7 +93,7 @@ def measure_runner(runner: str, *arguments: str | Path) -> dict[str, Any]:
     return result | json.loads(result.pop("printed")[-1])
 
 
-def simulated(name: str, **options: int | float) -> Path:
+def simulated(name: str, **options: float) -> Path:
     """Return a simulated trace, made if it is not there."""
     path = WORK / name
     if not (path / "truth.json").is_file():

@@ -65,13 +65,13 @@ def _phases(sqlite: Path, begin: int, end: int) -> list[tuple[int, int, str]]:
         "left join StringIds s on s.id = e.textId where e.end is not null order by e.start"
     ).fetchall()
     con.close()
-    found = []
+    found = set()  # each process of a node names the same ranges
     for start, stop, text in rows:
         phase = next((p for p in ("prefill", "decode") if p in text.lower()), None)
         start, stop = max(start + zero, begin), min(stop + zero, end)
         if phase and stop > start:
-            found.append((start, stop, phase))
-    return found
+            found.add((start, stop, phase))
+    return sorted(found)
 
 
 def _gpu(path: Path, begin: int, end: int, phases: list[tuple[int, int, str]]) -> dict[str, Any]:

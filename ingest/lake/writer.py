@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 # One row group being compressed, one waiting: what bounds the memory.
 _PENDING = 2
 _MAX_FOLDER_BYTES = 255
+_GROUP_BYTES = 128 << 20  # of a row group in memory, whatever its rows
 
 
 def partition_folder(trace_id: str) -> str:
@@ -154,23 +155,26 @@ class _TableWriter:
 
     def __init__(self, table: Contract, path: Path) -> None:
         self.path = path
-        self._contract, self._schema = table, table.arrow
+        self._contract, self._schema = table, _held_schema(table)
         self._generated = [c.name for c in table.file_columns if c.generated]
         self._held: list[pa.RecordBatch] = []
-        self._held_rows = self._numbered = 0
+        self._held_rows = self._held_bytes = self._numbered = 0
         self._writer: pq.ParquetWriter | None = None
 
     def add(self, rows: pa.RecordBatch) -> list[pa.Table]:
         """Take a batch; return whole row groups that are ready to be written."""
         if rows.num_rows == 0:
             return []
+        rows = _encoded(rows, self._schema)
         self._held.append(rows)
         self._held_rows += rows.num_rows
-        return [self._take()] if self._held_rows >= BATCH_ROWS else []
+        self._held_bytes += rows.nbytes
+        is_full = self._held_rows >= BATCH_ROWS or self._held_bytes >= _GROUP_BYTES
+        return [self._take()] if is_full else []
 
     def _take(self) -> pa.Table:
-        table = pa.Table.from_batches(self._held)
-        self._held, self._held_rows = [], 0
+        table = pa.Table.from_batches(self._held).unify_dictionaries()
+        self._held, self._held_rows, self._held_bytes = [], 0, 0
         for name in self._generated:
             numbers = pa.array(range(0)) if table.num_rows == 0 else _arange(self._numbered, table.num_rows)
             table = table.append_column(name, numbers)
@@ -188,6 +192,7 @@ class _TableWriter:
         if self._held or self._writer is None:
             self.flush(self._take() if self._held else self._schema.empty_table())
         if self._writer is not None:
+            self._writer.add_key_value_metadata(self._contract.arrow.metadata)
             self._writer.close()
 
     def abandon(self) -> None:
@@ -197,6 +202,25 @@ class _TableWriter:
                 self._writer.close()
             except (OSError, pa.ArrowException):
                 self._writer = None
+
+
+def _held_schema(table: Contract) -> pa.Schema:
+    """Return the file's schema with repeated text as dictionaries, in memory; the file holds plain strings."""
+    schema = table.arrow
+    for i, column in enumerate(table.file_columns):
+        if column.encoding == "dictionary" and column.type == "string":
+            schema = schema.set(i, schema.field(i).with_type(pa.dictionary(pa.int32(), pa.string())))
+    return schema
+
+
+def _encoded(rows: pa.RecordBatch, schema: pa.Schema) -> pa.RecordBatch:
+    """Turn repeated text into dictionaries: a kernel's name takes 4 bytes a row, not its length."""
+    for i, name in enumerate(rows.schema.names):
+        if pa.types.is_dictionary(schema.field(name).type) and not pa.types.is_dictionary(
+            rows.column(i).type
+        ):
+            rows = rows.set_column(i, schema.field(name), rows.column(i).dictionary_encode())
+    return rows
 
 
 def _arange(start: int, rows: int) -> pa.Array:
@@ -215,4 +239,6 @@ def _options(table: Contract) -> dict[str, Any]:
             c.name: "DELTA_BINARY_PACKED" for c in table.file_columns if c.encoding == "delta"
         },
         "write_statistics": True,
+        # Readers get VARCHAR, not the dictionaries of this process.
+        "store_schema": False,
     }
