@@ -22,7 +22,29 @@ from ingest.resources import resource
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-FIRST_COLUMNS = ["experiment", "backend", "tp", "batch", "total_nvlink_gb", "peak_nvlink_gb_s", "avg_nvlink_gb_s", "burst_intensity", "burst_duration_s", "bw_usage_pct", "prefill_avg_bw_gb_s", "decode_avg_bw_gb_s", "nccl_contribution_pct", "mean_ttft_ms", "p99_ttft_ms", "mean_tpot_ms", "p99_tpot_ms", "throughput_tok_s", "throughput_req_s", "total_input_tokens", "total_output_tokens"]
+FIRST_COLUMNS = [
+    "experiment",
+    "backend",
+    "tp",
+    "batch",
+    "total_nvlink_gb",
+    "peak_nvlink_gb_s",
+    "avg_nvlink_gb_s",
+    "burst_intensity",
+    "burst_duration_s",
+    "bw_usage_pct",
+    "prefill_avg_bw_gb_s",
+    "decode_avg_bw_gb_s",
+    "nccl_contribution_pct",
+    "mean_ttft_ms",
+    "p99_ttft_ms",
+    "mean_tpot_ms",
+    "p99_tpot_ms",
+    "throughput_tok_s",
+    "throughput_req_s",
+    "total_input_tokens",
+    "total_output_tokens",
+]
 QWEN, GRAPH = "qwen3-8b-tp_1-batch_4", "cuda-graph-tp_1"
 
 
@@ -144,6 +166,8 @@ def test_replaced_and_removed_traces_leave_no_row_and_other_settings_build_anew(
 
     assert build(lake_root, burst_threshold_gb_s=0.001).traces_built == ["a"]
     assert metrics(lake_root, "a")["burst_duration_s"] > after["burst_duration_s"]
+    assert build(lake_root, full_refresh=True).traces_built == ["a"]
+    assert metrics(lake_root, "a") == after
 
 
 def test_settings_that_make_no_sense_are_refused(lake_root: Path) -> None:
