@@ -14,7 +14,7 @@ demo: $(VENV)/.installed ## Ingest the sample traces, build, print the metrics t
 	$(BIN)/tracelake demo -o .demo
 
 test: check ## All tests, linters included
-	$(BIN)/pytest -q -n 2 --dist worksteal
+	$(BIN)/pytest -q -n 2 --dist loadfile
 
 check: $(VENV)/.dev ## Linters: ruff, mypy, import-linter, sqlfluff
 	$(BIN)/ruff check .

@@ -71,48 +71,16 @@ def record(
         click.echo(f"record: {text}", err=True)
 
     done = run(Options(out=out, command=command, gpus=indices, card_fields=fields, **words), say)
-    valid = _validate(ctx, out, say)
+    valid = _validate(ctx, out)
     raise click.exceptions.Exit(done.exit_code or (0 if valid else 1))
 
 
-def _validate(ctx: click.Context, out: Path, say: Any) -> bool:
-    """Judge the directory as `tracelake validate DIR` would, where that verb exists, else read it whole."""
-    import importlib.util
-
-    from ingest.errors import TracelakeError
+def _validate(ctx: click.Context, out: Path) -> bool:
+    """Judge the directory as `tracelake validate DIR` does; whether it may enter a lake."""
+    from ingest.cli.validate import validate
 
     try:
-        if importlib.util.find_spec("ingest.cli.validate") is not None and ctx.parent is not None:
-            from ingest.cli import cli
-
-            cli.main(["validate", str(out)], standalone_mode=False, obj=ctx.obj)
-        else:
-            _read_whole(out, say)
-    except TracelakeError as exc:
-        say(f"the trace does not pass: {exc}")
-        return False
+        ctx.invoke(validate, paths=(str(out),), as_json=False, as_csv=False)
+    except click.exceptions.Exit as exc:
+        return exc.exit_code == 0
     return True
-
-
-def _read_whole(out: Path, say: Any) -> None:
-    import tempfile
-
-    from ingest.errors import UnknownFormatError
-    from ingest.formats import Source, guess_format
-    from ingest.formats.base import Reading
-
-    with tempfile.TemporaryDirectory(prefix="tracelake-") as temp:
-        for path in sorted(out.iterdir()):
-            source = Source(path, path.name)
-            try:
-                form = guess_format(source)
-            except UnknownFormatError:
-                continue
-            if form.name == "nsys_rep":  # its export lies beside it
-                continue
-            reading = Reading(source, Path(temp))
-            rows = sum(len(batch.rows) for batch in form.read(reading))
-            say(f"{source.name}: {form.name}, {rows} rows")
-            for s in reading.skips.values():
-                what = f"{s.action} {s.rows} rows of {s.table}: {s.code}. {s.remedy or ''}"
-                say(f"{source.name}: {what.rstrip()}")
