@@ -14,7 +14,7 @@ from ingest.duck import _load as load_extension
 from ingest.lake.attach import attach_sql, lake_place, sql_string
 
 # dbt shares the machine with whatever is traced next; what does not fit is spilled to .build/spill.
-_MEMORY_LIMIT = "1200MB"
+_MEMORY_LIMIT = "900MB"
 
 
 class Plugin(BasePlugin):
