@@ -104,7 +104,7 @@ def test_an_unfit_version_and_a_missing_package_fail(tmp_path: Path, monkeypatch
     real = metadata.version
 
     def version(name: str) -> str:
-        if name == "ijson":
+        if name == "zstandard":
             raise metadata.PackageNotFoundError(name)
         return "1.12.0" if name == "dbt-core" else real(name)
 
@@ -113,7 +113,7 @@ def test_an_unfit_version_and_a_missing_package_fail(tmp_path: Path, monkeypatch
     assert code == 1
     detail = _only(rows, "packages")["detail"]
     assert "dbt-core<1.12,>=1.11 asked for, 1.12.0 found" in detail
-    assert "ijson>=3.3 is missing" in detail
+    assert "zstandard>=0.23 is missing" in detail
     assert not [row for row in rows if row["check"] == "dbt-core"]
 
 
