@@ -10,7 +10,7 @@ from typing import Any
 
 from dbt.adapters.duckdb.plugins import BasePlugin
 
-from ingest.duck import _load as load_extension
+from ingest.duck import load_extension
 from ingest.lake.attach import attach_sql, lake_place, sql_string
 
 # dbt shares the machine with whatever is traced next; what does not fit is spilled to .build/spill.

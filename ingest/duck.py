@@ -30,14 +30,15 @@ def connect(*extensions: str, **config: Any) -> duckdb.DuckDBPyConnection:
     con = duckdb.connect(":memory:", config=_DEFAULTS | config)
     try:
         for name in extensions:
-            _load(con, name)
+            load_extension(con, name)
     except BaseException:
         con.close()
         raise
     return con
 
 
-def _load(con: duckdb.DuckDBPyConnection, name: str) -> None:
+def load_extension(con: duckdb.DuckDBPyConnection, name: str) -> None:
+    """Load one extension from its wheel, else from DuckDB's repository; :class:`LakeError` when neither has it."""
     failures = []
     for binary in _wheel_binaries(name):
         try:

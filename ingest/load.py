@@ -22,9 +22,6 @@ from ingest.trace import Ignored, Part, Trace, open_trace
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-# (file name, bytes of the part, rows so far) -> None
-Progress = "Callable[[str, int, int], None]"
-
 
 @dataclass
 class StagedTrace:
@@ -60,6 +57,7 @@ def ingest(
 ) -> IngestResult:
     """Ingest the trace at ``path`` (a directory or archive) into ``lake`` in one commit.
 
+    ``progress`` is told (file name, bytes of the file, rows so far).
     ``check`` sees the staged trace before the commit and may refuse it by raising. The same content twice
     is a no-op (``unchanged``); other content under a known id raises :class:`TraceExistsError` unless
     ``replace``. Whatever is raised, the lake is as it was.
