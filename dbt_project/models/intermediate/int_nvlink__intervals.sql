@@ -57,6 +57,8 @@ final as (
     select
         cast(series // 134217728 as integer) as trace_no,
         cast(series // 2048 % 65536 as integer) as gpu_index,
+        -- null where the counter sums the links
+        cast(nullif(series // 2 % 1024, 0) - 1 as integer) as link_id,
         series % 2 = 1 as is_tx,
         start_ns,
         end_ns,
