@@ -29,6 +29,11 @@ _SPACE = re.compile(r"[ \t\r\n]*")
 # Prompts and answers may be private: they are dropped while the JSON is parsed.
 _PRIVATE = ("generated_texts", "generated_text", "prompts", "outputs")
 _INT64 = 2**63
+# Only SGLang's client writes these; the first two come before its long `server_info`.
+SGLANG_KEYS = frozenset({
+    b"sharegpt_output_len", b"random_range_ratio", b"mean_e2e_latency_ms", b"median_e2e_latency_ms",
+    b"total_output_tokens_retokenized",
+})  # fmt: skip
 
 
 class _DuplicateKeyError(ValueError):

@@ -13,9 +13,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from ingest.contracts import contract
-from ingest.errors import FormatError
-from ingest.formats.base import Batch, Reading, Severity, batch, rows_batch
-from ingest.formats.nsys_common import META_TABLES, SESSION_TABLE, Export, Names
+from ingest.formats.base import Batch, Reading, Severity, batch
+from ingest.formats.nsys_common import Export, Names
+from ingest.formats.nsys_session import gpus, map_gpus, markers, producer, session_start
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -66,13 +66,13 @@ def _either(first: pa.Array, second: pa.Array) -> pa.Array:
 def read_export(export: Export, reading: Reading) -> Iterator[Batch]:
     """Yield all raw tables of an open export, and close it."""
     try:
-        reading.producer = _producer(export)
-        epoch = _epoch(export)
-        yield from _gpus(export, reading)
+        reading.producer = producer(export)
+        epoch = session_start(export, _TIMED)
+        yield from gpus(export, reading)
         if epoch is None:
             return
-        yield from _markers(export, reading, epoch)
-        _map_gpus(export)
+        yield from markers(export, reading, epoch)
+        map_gpus(export)
         reader = _Reader(export, reading, epoch)
         yield from reader.kernels()
         yield from reader.graphs()
@@ -82,125 +82,6 @@ def read_export(export: Export, reading: Reading) -> Iterator[Batch]:
         yield from reader.metrics()
     finally:
         export.con.close()
-
-
-def _producer(export: Export) -> str:
-    known: dict[str, str] = {}
-    for table in META_TABLES:
-        if export.has(table):
-            known |= dict(
-                export.rows(
-                    f"SELECT name, value FROM {export.scans[table]} WHERE name LIKE 'EXPORT_%'", table
-                )
-            )
-    version = known.get("EXPORT_PRODUCT_VERSION") or known.get("EXPORT_NSYS_VERSION") or "of unknown version"
-    return f"nsys {version}, schema {known.get('EXPORT_SCHEMA_VERSION') or 'unknown'}"
-
-
-def _epoch(export: Export) -> int | None:
-    """Return the session's start in ns since the Unix epoch; ``None`` if nothing needs it."""
-    if export.has(SESSION_TABLE):
-        column = export.integer(SESSION_TABLE, "utcEpochNs")
-        rows = export.rows(f"SELECT min({column}) FROM {export.scans[SESSION_TABLE]} AS t", SESSION_TABLE)
-        if rows and rows[0][0] is not None:
-            return int(rows[0][0])
-    for table in _TIMED:
-        if export.has(table) and export.rows(f"SELECT 1 FROM {export.scans[table]} LIMIT 1", table):
-            raise FormatError(
-                export.name,
-                f"{SESSION_TABLE}.utcEpochNs is missing: the wall time of its events is unknown.",
-                "export with nsys 2023.1 or newer: nsys export -t sqlite -o OUT.sqlite REPORT.nsys-rep",
-            )
-    return None
-
-
-def _gpus(export: Export, reading: Reading) -> Iterator[Batch]:
-    """Yield the GPUs of the machine, one row an id."""
-    table = "TARGET_INFO_GPU"
-    if not export.has(table):
-        return
-    columns = [export.integer(table, c) for c in ("totalMemory", "smCount")]
-    texts = [export.text(table, c) for c in ("uuid", "name")]
-    rows = export.rows(
-        f"SELECT {export.integer(table, 'id', sql_type='INTEGER', required=True)} AS id, "
-        f"{', '.join(texts + columns)} FROM {export.scans[table]} AS t WHERE t.id IS NOT NULL ORDER BY id",
-        table,
-    )  # fmt: skip
-    by_id = {row[0]: row for row in reversed(rows)}
-    reading.saw("gpus", len(rows))
-    reading.skip(
-        "gpus",
-        "repeated_gpu",
-        len(rows) - len(by_id),
-        remedy="Several machines in one report: their ids collide.",
-    )
-    found = [
-        {
-            "gpu_index": index,
-            "uuid": (row[1] or "").strip().lower().removeprefix("gpu-") or None,
-            "name": row[2],
-            "memory_bytes": row[3],
-            "sm_count": row[4],
-        }
-        for index, row in sorted(by_id.items())
-    ]
-    if found:
-        yield rows_batch("gpus", found)
-
-
-def _markers(export: Export, reading: Reading, epoch: int) -> Iterator[Batch]:
-    """Yield the session's start and, where told, the first and last instant of the capture."""
-    times: dict[str, int | None] = {"nsys_session_start": epoch}
-    table = "ANALYSIS_DETAILS"
-    if export.has(table):
-        start, stop = export.integer(table, "startTime"), export.integer(table, "stopTime")
-        low, high = export.rows(f"SELECT min({start}), max({stop}) FROM {export.scans[table]} AS t", table)[0]
-        times["nsys_capture_start"] = None if low is None else epoch + low
-        times["nsys_capture_stop"] = None if high is None else epoch + high
-    markers = [{"path": export.name, "name": n, "wall_ns": t} for n, t in times.items() if t is not None]
-    if any(not 0 <= m["wall_ns"] < 1 << 63 for m in markers):  # type: ignore[operator]
-        raise export.error(table, "a time that does not fit into 64 bits")
-    reading.saw("clock_markers", len(markers))
-    yield rows_batch("clock_markers", markers)
-
-
-def _map_gpus(export: Export) -> None:
-    """Make ``gpu_of_process(pid, device_id, gpu)`` and ``gpu_of_device(device_id, gpu)``, one row a key.
-
-    TARGET_INFO_CUDA_DEVICE has one row a process and device. A device that all processes agree upon stands in
-    for processes that it leaves out; where the machine has one GPU there is nothing to confuse.
-    """
-    table = "TARGET_INFO_CUDA_DEVICE"
-    pairs: list[tuple[int, int, int]] = []
-    if export.has(table):
-        c = {n: export.integer(table, n, required=True) for n in ("pid", "cudaId", "gpuId")}
-        pairs = export.rows(
-            f"SELECT DISTINCT {c['pid']}, {c['cudaId']}, {c['gpuId']} FROM {export.scans[table]} AS t "
-            "WHERE t.gpuId IS NOT NULL",
-            table,
-        )
-    gpus: list[tuple[int]] = []
-    if export.has("TARGET_INFO_GPU"):
-        column = export.integer("TARGET_INFO_GPU", "id", required=True)
-        gpus = export.rows(
-            f"SELECT DISTINCT {column} FROM {export.scans['TARGET_INFO_GPU']} AS t", "TARGET_INFO_GPU"
-        )
-    by_process: dict[tuple[int, int], set[int]] = {}
-    by_device: dict[int, set[int]] = {}
-    for pid, device, gpu in pairs:
-        by_process.setdefault((pid, device), set()).add(gpu)
-        by_device.setdefault(device, set()).add(gpu)
-    only = gpus[0][0] if len(gpus) == 1 else None
-    con = export.con
-    con.execute("CREATE TEMP TABLE gpu_of_process (pid BIGINT, device_id BIGINT, gpu INTEGER)")
-    con.execute("CREATE TEMP TABLE gpu_of_device (device_id BIGINT, gpu INTEGER)")
-    con.execute(f"CREATE TEMP MACRO only_gpu() AS CAST({'NULL' if only is None else only} AS INTEGER)")
-    sure = [[*key, *found] for key, found in by_process.items() if len(found) == 1]
-    agreed = [[key, *found] for key, found in by_device.items() if len(found) == 1]
-    if sure:
-        con.executemany("INSERT INTO gpu_of_process VALUES (?, ?, ?)", sure)
-    if agreed:
-        con.executemany("INSERT INTO gpu_of_device VALUES (?, ?)", agreed)
 
 
 @dataclass

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ingest.formats.bench_common import documents, head_keys
+from ingest.formats.bench_common import SGLANG_KEYS, documents, head_keys
 from ingest.formats.bench_results import result
 
 if TYPE_CHECKING:
@@ -27,11 +27,6 @@ _NAMES = {
     "median_e2el_ms": ("median_e2e_latency_ms",),
     "p99_e2el_ms": ("p99_e2e_latency_ms",),
 }
-# Only SGLang writes these; the first two come before the long `server_info`.
-_OURS = {
-    b"sharegpt_output_len", b"random_range_ratio", b"mean_e2e_latency_ms", b"median_e2e_latency_ms",
-    b"total_output_tokens_retokenized",
-}  # fmt: skip
 
 
 class SglangJsonl:
@@ -46,7 +41,7 @@ class SglangJsonl:
         """Recognise a key that only SGLang writes."""
         if source.is_dir or source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
             return False
-        return bool(head_keys(source.head) & _OURS)
+        return bool(head_keys(source.head) & SGLANG_KEYS)
 
     def read(self, reading: Reading) -> Iterator[Batch]:
         """Yield each line's run, then its requests."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ingest.formats.bench_common import documents, head_keys
+from ingest.formats.bench_common import SGLANG_KEYS, documents, head_keys
 from ingest.formats.bench_results import result
 
 if TYPE_CHECKING:
@@ -31,12 +31,6 @@ _OURS = {
     b"total_input_tokens", b"total_output_tokens",
     b"request_throughput", b"output_throughput", b"total_token_throughput", b"ttfts", b"mean_ttft_ms",
 }  # fmt: skip
-_SGLANG = {
-    b"sharegpt_output_len",
-    b"random_range_ratio",
-    b"mean_e2e_latency_ms",
-    b"total_output_tokens_retokenized",
-}
 
 
 class VllmJson:
@@ -52,7 +46,7 @@ class VllmJson:
         if source.is_dir or source.head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] != b"{":
             return False
         keys = head_keys(source.head)
-        return len(keys & _OURS) >= 4 and not keys & _SGLANG and b"traceEvents" not in keys
+        return len(keys & _OURS) >= 4 and not keys & SGLANG_KEYS and b"traceEvents" not in keys
 
     def read(self, reading: Reading) -> Iterator[Batch]:
         """Yield each result's run, then its requests."""
