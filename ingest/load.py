@@ -31,6 +31,17 @@ class StagedTrace:
     content_sha256: str
     staged: StagedFiles
     skips: list[tuple[str, Skip]]
+    writer: TraceWriter
+
+    def add(self, table: str, rows: pa.Table) -> None:
+        """Write a further table of the trace (``batch_schema``), to be committed with the others.
+
+        Each table once, what readers saw of the files stays as it was; raises ``ValueError`` for a table
+        that is there.
+        """
+        for batch in rows.to_batches():
+            self.writer.write(table, batch)
+        self.writer.finish()
 
 
 @dataclass
@@ -58,7 +69,8 @@ def ingest(
     """Ingest the trace at ``path`` (a directory or archive) into ``lake`` in one commit.
 
     ``progress`` is told (file name, bytes of the file, rows so far).
-    ``check`` sees the staged trace before the commit and may refuse it by raising. The same content twice
+    ``check`` sees the staged trace before the commit; it may refuse it by raising and may :meth:`~StagedTrace.add`
+    tables to it. The same content twice
     is a no-op (``unchanged``); other content under a known id raises :class:`TraceExistsError` unless
     ``replace``. Whatever is raised, the lake is as it was.
     """
@@ -117,8 +129,8 @@ def stage(
         _write_rows(writer, "artifacts", artifacts)
         _write_rows(writer, "ingest_skips", [_skip_row(path, s) for path, s in skips])
         writer.write("traces", _trace_row(trace, content, markers))
-        writer.close()
-        yield StagedTrace(trace, content, writer.staged, skips)
+        writer.finish()
+        yield StagedTrace(trace, content, writer.staged, skips, writer)
 
 
 def _read_part(

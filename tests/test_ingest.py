@@ -13,7 +13,7 @@ import pytest
 
 from ingest.contracts import contract, contracts
 from ingest.errors import TraceError, TraceExistsError, UnknownTraceError, ValidationError
-from ingest.formats.base import Reading
+from ingest.formats.base import Reading, rows_batch
 from ingest.load import ingest
 from ingest.trace import open_trace
 
@@ -245,6 +245,34 @@ def test_a_check_that_refuses_leaves_no_row_and_no_file(
         ingest(make_trace(tmp_path / "t"), lake, check=refuse)
     assert lake.traces() == []
     assert not list(lake.data.rglob("*.parquet"))
+
+
+def test_a_check_can_add_tables_that_are_committed_with_the_trace_or_not_at_all(
+    make_trace: Callable[..., Path], lake: Lake, tmp_path: Path
+) -> None:
+    facts = rows_batch("quality_facts", [{"table_name": "traces", "fact": "rows", "value": 1.0}]).rows
+    table = pa.Table.from_batches([facts])
+
+    def add(staged: StagedTrace, lake: Lake) -> None:
+        files = dict(staged.staged.files)
+        assert {name: duckdb.read_parquet([str(f)]).shape[0] for name, f in files.items()} == dict(
+            staged.staged.rows
+        )
+        staged.add("quality_facts", table)
+        with pytest.raises(ValueError, match="quality_facts: its file is closed"):
+            staged.add("quality_facts", table)
+        if staged.trace.trace_id == "refused":
+            raise ValidationError("refused", "no.")
+
+    ingest(make_trace(tmp_path / "t"), lake, check=add)
+    with pytest.raises(ValidationError):
+        ingest(make_trace(tmp_path / "refused", slope=7), lake, check=add)
+    facts_there = lake.sql("select trace_id, table_name, fact, subject, value from lake.raw.quality_facts")
+    assert facts_there == [("t", "traces", "rows", None, 1.0)]
+    live = {f for t in contracts() for f in lake.files(t)}
+    assert set(map(str, lake.data.rglob("*.parquet"))) == live
+    lake.remove("t")
+    assert lake.sql("select count(*) from lake.raw.quality_facts") == [(0,)]
 
 
 def test_all_rows_lie_in_parquet_and_none_in_the_catalog(

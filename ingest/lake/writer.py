@@ -84,7 +84,7 @@ class TraceWriter:
 
     def __init__(self, data: Path, trace_id: str) -> None:
         self._data, self._folder = data, partition_folder(check_trace_id(trace_id))
-        self._writers: dict[str, _TableWriter] = {}
+        self._writers: dict[str, _TableWriter] = {}  # of files that are still open
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="parquet")
         self._pending: list[Future[None]] = []
         self._closed = False
@@ -109,9 +109,11 @@ class TraceWriter:
             self.staged.delete()
 
     def write(self, table: str, rows: pa.RecordBatch) -> None:
-        """Add rows in the contract's ``batch_schema``."""
+        """Add rows in the contract's ``batch_schema``; raises ``ValueError`` for a table that is finished."""
         writer = self._writers.get(table)
         if writer is None:
+            if table in self.staged.files:
+                raise ValueError(f"{table}: its file is closed; a table is written in one go")
             writer = self._writers[table] = _TableWriter(contract(table), self._path(table))
             self.staged.files[table] = writer.path
             self.staged.rows[table] = 0
@@ -121,15 +123,20 @@ class TraceWriter:
                 self._result(self._pending.pop(0))
             self._pending.append(self._pool.submit(writer.flush, group))
 
+    def finish(self) -> None:
+        """Flush and close the files written so far, for others to read; further tables may follow."""
+        for writer in self._writers.values():
+            self._pending.append(self._pool.submit(writer.close))
+        while self._pending:
+            self._result(self._pending.pop(0))
+        self._writers.clear()
+
     def close(self) -> None:
         """Flush and close all files; a second call does nothing."""
         if self._closed:
             return
         self._closed = True
-        for writer in self._writers.values():
-            self._pending.append(self._pool.submit(writer.close))
-        while self._pending:
-            self._result(self._pending.pop(0))
+        self.finish()
         self._pool.shutdown(wait=True)
 
     def _path(self, table: str) -> Path:
