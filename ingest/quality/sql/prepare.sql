@@ -1,0 +1,136 @@
+-- What the facts of several tables are made of. The raw tables are views of their own names.
+
+create or replace temp table profile_window as
+select
+    any_value(profile_start_ns) as start_ns,
+    any_value(profile_end_ns) as end_ns
+from traces
+where profile_end_ns > profile_start_ns;
+
+create or replace temp table nsys_session as
+select
+    min(wall_ns) filter (where name = 'nsys_session_start') as start_ns,
+    max(wall_ns) filter (where name = 'nsys_capture_stop') as end_ns
+from clock_markers;
+
+-- one row a counter; the only sort of all reads
+create or replace temp table nvlink_series as
+with reads as (
+
+    -- one number a series: windows over a single key take half the time
+    select
+        hash(gpu_index, link_id, direction) as series,
+        sampled_ns,
+        host_ns,
+        counter_kib
+    from nvlink_samples
+
+),
+
+steps as (
+
+    select
+        series,
+        sampled_ns - lag(sampled_ns) over in_order as step_ns,
+        host_ns < lag(host_ns) over in_order as is_late,
+        counter_kib - lag(counter_kib) over in_order as kib
+    from reads
+    window in_order as (partition by series order by sampled_ns, host_ns)
+
+),
+
+counted as (
+
+    select
+        series,
+        count(*) as reads,
+        count(*) filter (where step_ns = 0) as repeats,
+        count(*) filter (where is_late) as late,
+        count(*) filter (where step_ns > 0) as intervals,
+        count(*) filter (where step_ns > 0 and kib < 0) as resets,
+        count(*) filter (where step_ns > 0 and kib = 0) as zero_deltas,
+        coalesce(sum(kib) filter (where kib > 0), 0) * 1024.0 as bytes
+    from steps
+    group by series
+
+),
+
+names as (
+
+    select distinct
+        gpu_index,
+        link_id,
+        direction,
+        hash(gpu_index, link_id, direction) as series
+    from nvlink_samples
+
+)
+
+select * exclude (series)
+from names
+inner join counted using (series);
+
+-- one row a call of NVML: its counters in sum, and the last of NVML's times, next to the host's own
+create or replace temp table nvlink_polls as
+with polls as (
+
+    select
+        gpu_index,
+        host_ns,
+        count(*) as reads,
+        sum(counter_kib)::double as kib,
+        max(sampled_ns) - host_ns as offset_ns
+    from nvlink_samples
+    group by gpu_index, host_ns
+
+)
+
+select
+    *,
+    reads = max(reads) over (partition by gpu_index) as is_full,
+    host_ns - lag(host_ns) over in_order as step_ns,
+    offset_ns - lag(offset_ns) over in_order as offset_step_ns
+from polls
+window in_order as (partition by gpu_index order by host_ns);
+
+create or replace temp table wall_offsets as
+select
+    gpu_index,
+    quantile_disc(offset_ns, 0.5) as offset_ns,
+    quantile_cont(offset_ns, 0.99) - quantile_cont(offset_ns, 0.01) as spread_ns
+from nvlink_polls
+group by gpu_index;
+
+-- requests on the wall clock; without a start or an offset they have no place
+create or replace temp table placed_requests as
+with offsets as (
+
+    select coalesce(
+        (select quantile_disc(offset_ns, 0.5) from wall_offsets),
+        (select quantile_disc(wall_ns - monotonic_ns, 0.5) from clock_markers)
+    ) as offset_ns
+
+)
+
+select
+    path,
+    line,
+    request_index,
+    case start_clock when 'epoch' then start_ns when 'monotonic' then start_ns + offset_ns end as start_ns,
+    case start_clock when 'epoch' then start_ns when 'monotonic' then start_ns + offset_ns end
+    + cast(1e9 * coalesce(e2e_s, 0) as bigint) as end_ns
+from requests
+cross join offsets;
+
+-- the model that the product name tells, else the card's
+create or replace temp table gpu_models as
+select
+    gpus.gpu_index,
+    gpus.name is not null as is_observed,
+    arg_min(lower(specs.gpu_model), specs.priority) as gpu_model,
+    arg_min(specs.links, specs.priority) as links
+from gpus
+cross join traces
+inner join gpu_link_specs as specs
+    on regexp_matches(lower(coalesce(gpus.name, traces.gpu_model)), specs.name_pattern)
+group by gpus.gpu_index, gpus.name is not null;
