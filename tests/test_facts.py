@@ -47,7 +47,7 @@ KERNEL = {"gpu_index": 0, "device_id": 0, "pid": 1, "stream_id": 7, "name": "k",
 
 def facts_of(**tables: list[dict[str, Any]]) -> dict[tuple[str, str, str | None], Any]:
     """Measure raw rows; facts by (table, fact, subject)."""
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(suffix="it's[1]*") as folder:
         files = {}
         for name, rows in {"traces": [TRACE], **tables}.items():
             batch = rows_batch(name, rows).rows

@@ -7,6 +7,7 @@ says what each fact means.
 
 from __future__ import annotations
 
+import glob
 import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 from ingest.contracts import Contract, contract
 from ingest.duck import connect
+from ingest.lake.attach import sql_string
 from ingest.quality.catalogue import catalogue, judged_tables
 from ingest.resources import resource
 
@@ -113,14 +115,17 @@ def _connection(given: duckdb.DuckDBPyConnection | None) -> Iterator[duckdb.Duck
 def _make_views(con: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> None:
     for table in judged_tables():
         if table in files:
-            relation = con.read_parquet([str(files[table])], hive_partitioning=False)
-            relation.create_view(table, replace=True)
+            rows = (
+                f"from read_parquet({sql_string(glob.escape(str(files[table])))}, hive_partitioning = false)"
+            )
         else:
             columns = ", ".join(f'null::{c.sql_type} as "{c.name}"' for c in contract(table).file_columns)
-            con.execute(f"create or replace temp view {table} as select {columns} where false")
+            rows = f"select {columns} where false"
+        con.execute(f"create or replace temp view {table} as {rows}")
     seeds = resource("dbt_project") / "seeds"
     for seed in ("gpu_link_specs", "comm_kernel_patterns"):
-        con.read_csv(str(seeds / f"{seed}.csv")).create_view(seed, replace=True)
+        rows = f"from read_csv({sql_string(seeds / f'{seed}.csv')})"
+        con.execute(f"create or replace temp view {seed} as {rows}")
 
 
 def _common_facts(con: duckdb.DuckDBPyConnection, table: Contract) -> Iterator[Measured]:
