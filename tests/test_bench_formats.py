@@ -170,18 +170,18 @@ def test_a_silent_failure_is_no_success(tmp_path: Path) -> None:
     assert ("benchmark_runs", "completed_differs") in reading.skips
 
 
-def test_errors_keep_one_short_line_and_generated_texts_are_dropped(tmp_path: Path) -> None:
+def test_errors_keep_their_kind_and_generated_texts_are_dropped(tmp_path: Path) -> None:
     path = write(
         tmp_path,
         result(
             ttfts=[0.0, 0.5],
             output_lens=[0, 5],
-            errors=["x" * 300 + "\nsecret", ""],
+            errors=["status 503 for the prompt: private\nTimeoutError", ""],
             generated_texts=["a", "private"],
         ),
     )
     runs, requests, _ = read(path)
-    assert requests[0]["error"] == "x" * 200
+    assert requests[0]["error"] == "HTTP 503; TimeoutError"
     assert "private" not in str(runs) + str(requests)
 
 

@@ -160,7 +160,9 @@ def test_replaced_and_removed_traces_leave_no_row_and_other_settings_build_anew(
     assert after["total_nvlink_gb"] == pytest.approx(2 * before["total_nvlink_gb"])
     with Lake(lake_root, read_only=True) as lake:
         marts = [name for schema, name in lake.tables() if schema == "marts"]
-        assert set(marts) == {p.stem for p in resource("dbt_project").joinpath("models", "marts").glob("*.sql")}
+        assert set(marts) == {
+            p.stem for p in resource("dbt_project").joinpath("models", "marts").glob("*.sql")
+        }
         for name in marts:
             assert {r[0] for r in lake.sql(f"select distinct trace_id from lake.marts.{name}")} <= {"a"}
 

@@ -1,7 +1,5 @@
 """nsys exports: SQLite of old and new schemas, Parquet directories, reports."""
 
-
-
 from __future__ import annotations
 
 import json

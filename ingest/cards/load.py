@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ingest.cards.normalise import Normalisation, normalise
 from ingest.cards.schema import Problem, problems
 from ingest.cards.text import MAX_BYTES, read_yaml
+from ingest.credentials import redact_tree
 from ingest.errors import CardError
 
 if TYPE_CHECKING:
@@ -48,6 +49,10 @@ FIELDS = {
     "hf_url": "hf_url",
     "trace_url": "trace_url",
 }
+# Variables of the machine and its user, not of the communication library.
+_PERSONAL_ENV = re.compile(
+    r"HOST(NAME)?|USER(NAME)?|LOGNAME|HOME|MAIL|(OLD)?PWD|PATH|SSH_\w+|SUDO_\w+|SLURM_JOB_USER|_"
+)
 # A memory size or form factor after the model's name: a100-40gb, h100-sxm.
 _GPU_SUFFIX = re.compile(r"-(\d+gb|sxm\d*|pcie|nvl|hbm\d\w*)(?=-|$)")
 
@@ -85,6 +90,11 @@ def parse_card(data: bytes | str, where: str) -> Card:
     wrong = unclear or problems(document)
     if wrong:
         raise card_error(where, wrong)
+    # The lake keeps the card: what looks like a credential, or tells of the machine's user, stays outside.
+    document = redact_tree(document)
+    library = (document.get("Model-executor") or {}).get("communication_library") or {}
+    for name in [n for n in library.get("env") or {} if _PERSONAL_ENV.fullmatch(n)]:
+        del library["env"][name]
     return Card(_fields(document), document, changes)
 
 

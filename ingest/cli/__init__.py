@@ -15,6 +15,7 @@ from ingest.errors import TracelakeError, UsageError
 _VERBS = {
     "ingest": "ingest_",
     "validate": "validate",
+    "scrub": "scrub",
     "build": "build_",
     "metrics": "query",
     "sql": "query",

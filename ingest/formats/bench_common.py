@@ -10,6 +10,7 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
 from ingest.errors import FormatError
+from ingest.formats.public import public_name
 from ingest.units import s_to_ns
 
 if TYPE_CHECKING:
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from ingest.formats.base import Source
 
 MAX_JSON_BYTES = 512 * 1024 * 1024
-ERROR_CHARS = 200
 # perf_counter seconds are an uptime; epoch seconds are above 1e9 since 2001.
 EPOCH_FROM_S = 900_000_000
 _LATEST_S = 9_000_000_000  # int64 nanoseconds end in 2262
@@ -34,6 +34,7 @@ SGLANG_KEYS = frozenset({
     b"sharegpt_output_len", b"random_range_ratio", b"mean_e2e_latency_ms", b"median_e2e_latency_ms",
     b"total_output_tokens_retokenized",
 })  # fmt: skip
+_DATE = re.compile(r"(?=.*\d)[0-9A-Za-z :+.,/_-]{1,64}")
 
 
 class _DuplicateKeyError(ValueError):
@@ -198,24 +199,29 @@ def rate(where: str, name: str, value: Any) -> float | None:
     return number(where, name, value)
 
 
-def text(where: str, name: str, value: Any) -> str | None:
-    """Return a text cut to 500 characters or None; else :class:`FormatError`."""
+def name(where: str, field: str, value: Any) -> str | None:
+    """Return the name of a model, data set or engine, without folders and hosts; else :class:`FormatError`."""
+    said = _text_of(where, field, value)
+    return public_name(said)[:500] or None if said else None
+
+
+def stamp(where: str, field: str, value: Any) -> str | None:
+    """Return the client's own date as written, None for what is no date; else :class:`FormatError`."""
+    said = _text_of(where, field, value)
+    return said if said and _DATE.fullmatch(said) else None
+
+
+def _text_of(where: str, field: str, value: Any) -> str | None:
     if value is None or value == "":
         return None
     if isinstance(value, str):
-        return clean(value)[:500]
-    raise FormatError(where, f"{name}: {_brief(value)} is not a text.", "is the file damaged?")
+        return clean(value)
+    raise FormatError(where, f"{field}: {_brief(value)} is not a text.", "is the file damaged?")
 
 
 def clean(value: str) -> str:
     """Return the text without what UTF-8 cannot hold (lone surrogates) and without NUL."""
     return value.encode("utf-8", "replace").decode("utf-8").replace("\0", "")
-
-
-def first_line(value: str) -> str | None:
-    """Return the first line with something on it, cut to 200 characters; None if there is none."""
-    stripped = clean(value).strip()
-    return stripped.splitlines()[0].strip()[:ERROR_CHARS] if stripped else None
 
 
 def start(where: str, name: str, value: Any) -> tuple[int | None, str | None]:

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from ingest.formats.base import HEAD_BYTES, Batch, Reading, Source, batch, rows_batch
 from ingest.formats.bench_common import finite, start
+from ingest.formats.public import public_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -155,7 +156,7 @@ class _Log:
             if value is not None:
                 self._run[column] = _typed(column, value)
         elif line.startswith("Namespace("):
-            self._run.update({_ARGUMENT_COLUMNS[k]: v for k, v in _ARGUMENT.findall(line)})
+            self._run.update({_ARGUMENT_COLUMNS[k]: public_name(v) for k, v in _ARGUMENT.findall(line)})
 
     def end(self) -> Iterator[Batch]:
         if self._has_result():
@@ -218,6 +219,27 @@ class _Log:
         )  # fmt: skip
 
 
+def essence(line: str) -> str | None:
+    """Return of a log's line what the reader takes from it, as a line that reads the same; None for nothing."""
+    line = line.rstrip()
+    if found := _REQUEST.search(line):
+        return found[0]
+    if _LIKE_REQUEST.search(line):
+        return "TTFT: ? LATENCY: ?"
+    if found := _TITLE.search(line):
+        return found[0]
+    if _END.fullmatch(line):
+        return line.strip()
+    if found := _LABELLED.search(line):
+        word = _value(found[2])
+        column = _COLUMN[found[1].lower()]
+        kept = None if word is None else _typed(column, word)
+        return f"{found[1]}: {'n/a' if kept is None else word if column != 'engine' else kept}"
+    if line.startswith("Namespace("):
+        return f"Namespace({', '.join(f'{k}={public_name(v)!r}' for k, v in _ARGUMENT.findall(line))})"
+    return None
+
+
 def _value(shown: str) -> str | None:
     """Return what a label says: a number, a name, or None for `not set`."""
     word = shown.strip().split()[0].rstrip(",") if shown.strip() else ""
@@ -226,7 +248,7 @@ def _value(shown: str) -> str | None:
 
 def _typed(column: str, word: str) -> Any:
     if column == "engine":
-        return word[:100]
+        return public_name(word)[:100]
     if column == "request_rate" and word.lower() in ("inf", "infinity"):
         return float("inf")
     if not re.fullmatch(_NUMBER, word):

@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 
 from ingest.errors import FormatError
 from ingest.formats.base import Batch, Reading, batch, rows_batch
-from ingest.formats.bench_common import first_line, integer, is_number, number, rate, start, text
+from ingest.formats.bench_common import integer, is_number, name, number, rate, stamp, start
+from ingest.formats.public import error_kind
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -22,7 +23,7 @@ ROWS = 50_000  # requests a batch: their inter-token latencies are lists of hund
 _ARRAYS = ("input_lens", "output_lens", "ttfts", "itls", "latencies", "start_times", "errors")
 _STATISTICS = tuple(f"{s}_{m}_ms" for m in ("ttft", "tpot", "itl", "e2el") for s in ("mean", "median", "p99"))
 _READERS = {
-    "engine": text, "model_id": text, "dataset": text, "started_at": text,
+    "engine": name, "model_id": name, "dataset": name, "started_at": stamp,
     "num_prompts": integer, "request_rate": rate, "max_concurrency": integer, "duration_s": number,
     "completed": integer, "failed": integer, "total_input_tokens": integer, "total_output_tokens": integer,
     "request_throughput": number, "output_throughput": number, "total_token_throughput": number,
@@ -180,7 +181,7 @@ def _error(where: str, line: int, value: Any) -> str | None:
         return None
     if not isinstance(value, str):
         raise FormatError(where, f"{_label(line, 'errors')}: not a list of texts.", "is the file damaged?")
-    return first_line(value)
+    return error_kind(value) if value.strip() else None
 
 
 def _label(line: int, key: str) -> str:

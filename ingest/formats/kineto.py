@@ -22,6 +22,7 @@ from ingest.errors import FormatError
 from ingest.formats.base import Batch, Reading, Source, rows_batch
 from ingest.formats.kineto_json import EventStream
 from ingest.formats.kineto_rows import MAX_NS, EventRows, Rows, placed
+from ingest.formats.public import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +77,8 @@ def _place(reading: Reading, header: dict[str, Any], rows: EventRows) -> Iterato
     base = _base(reading.source, header)
     rank, by_rank = _rank(reading.source, header)
     pid = next(iter(rows.pids)) if len(rows.pids) == 1 else None
-    reading.producer = f"kineto, schema {header.get('schemaVersion', 'unknown')}"
+    version = header.get("schemaVersion")
+    reading.producer = f"kineto, schema {version if type(version) is int else 'unknown'}"
     if len(rows.pids) > 1:
         reading.note(
             "gpu_kernels", "several_processes", 1, severity="error",
@@ -107,8 +109,11 @@ def _place(reading: Reading, header: dict[str, Any], rows: EventRows) -> Iterato
     for chunk in rows.memops.chunks():
         yield placed(chunk, "gpu_memops", on_gpu(chunk))
     for chunk in rows.ranges.chunks():
-        domain = pa.array(["kineto"] * len(chunk))
-        yield placed(chunk, "nvtx_ranges", common(chunk) | {"domain": domain})
+        texts = {
+            "domain": pa.array(["kineto"] * len(chunk)),
+            "text": without_credentials(reading, "nvtx_ranges", chunk["text"]),
+        }
+        yield placed(chunk, "nvtx_ranges", common(chunk) | texts)
     _note_empty(reading, rows.kernels)
     yield from _gpus(reading, header, rows.devices, rank if by_rank else None)
 

@@ -18,7 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn
 from ingest.errors import FormatError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from ingest.formats.base import Source
 
@@ -41,7 +41,12 @@ def _no_constant(token: str) -> NoReturn:
     raise _NotStrictError(token)
 
 
-_DECODER = json.JSONDecoder(parse_float=str, parse_constant=_no_constant)
+def decoder(parse_float: Callable[[str], Any] = str) -> json.JSONDecoder:
+    """Return a decoder of strict JSON; ``parse_float`` is given numbers with a decimal point."""
+    return json.JSONDecoder(parse_float=parse_float, parse_constant=_no_constant)
+
+
+_DECODER = decoder()
 
 
 class EventStream:
@@ -50,9 +55,9 @@ class EventStream:
     Raises :class:`FormatError` with the byte offset (after decompression) where the text breaks.
     """
 
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, decoder: json.JSONDecoder = _DECODER) -> None:
         self.header: dict[str, Any] = {}
-        self._source = source
+        self._source, self._decoder = source, decoder
 
     def events(self) -> Iterator[list[dict[str, Any]]]:
         """Yield the events of ``traceEvents`` in file order; ``header`` is complete afterwards."""
@@ -64,7 +69,7 @@ class EventStream:
                 self._source.name, f"it cannot be opened: {error.strerror}.", _BROKEN
             ) from error
         with file:
-            text = _Text(self._source.name, file)
+            text = _Text(self._source.name, file, self._decoder)
             text.expect("{", "a JSON object")
             while True:
                 key = text.value()
@@ -111,9 +116,9 @@ def _array(text: _Text) -> Iterator[list[dict[str, Any]]]:
 class _Text:
     """A window of decoded text over a byte stream, with the byte offset of its start."""
 
-    def __init__(self, name: str, file: IO[bytes]) -> None:
+    def __init__(self, name: str, file: IO[bytes], decoder: json.JSONDecoder) -> None:
         self.buf, self.pos = "", 0
-        self._name, self._file = name, file
+        self._name, self._file, self._decoder = name, file, decoder
         self._base = 0  # byte offset of buf[0]
         self._ended = False
         self._utf8 = codecs.getincrementaldecoder("utf-8")()
@@ -173,7 +178,7 @@ class _Text:
         """Take the JSON value that starts at ``pos``."""
         while True:
             try:
-                value, end = _DECODER.raw_decode(self.buf, self.pos)
+                value, end = self._decoder.raw_decode(self.buf, self.pos)
             except json.JSONDecodeError as error:
                 cut = error.msg.startswith("Unterminated string") or error.pos > len(self.buf) - _TOKEN
                 if not cut:

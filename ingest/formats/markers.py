@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from ingest.credentials import redact
 from ingest.errors import FormatError
 from ingest.formats.base import Batch, Reading, Source, rows_batch
 from ingest.formats.bench_common import clean, head_keys, integer, one_object
@@ -64,7 +65,7 @@ def _name(source: Source, found: dict[str, Any]) -> str:
         raise FormatError(
             source.name, "name: the marker has none.", "name the instant, such as profile_start."
         )
-    return clean(name.strip())[:200]
+    return redact(clean(name.strip()))[:200]
 
 
 def _wall(where: str, found: dict[str, Any]) -> int:

@@ -1,6 +1,7 @@
 """``experiment_metadata.json``: what the experiment's own script wrote down.
 
-``backend, tensor_parallel_size, batch_size`` and whatever else; it fills what the card leaves open.
+``backend, tensor_parallel_size, batch_size`` and whatever else; it fills what the card leaves open. Of what
+else is there, numbers and known names are kept: free text may hold anything.
 """
 
 from __future__ import annotations
@@ -8,9 +9,11 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Any
 
+from ingest.credentials import is_secret_name
 from ingest.errors import FormatError
 from ingest.formats.base import Batch, Reading, Source
-from ingest.formats.bench_common import finite, head_keys, integer, one_object
+from ingest.formats.bench_common import clean, finite, head_keys, integer, one_object
+from ingest.formats.public import public_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,6 +35,17 @@ _PRIVATE = re.compile(
     r"|token|secret|passwd|password|credentials?|api_?key|access_?key|private_?key)$",
     re.IGNORECASE,
 )
+_KEY = re.compile(r"[A-Za-z][A-Za-z0-9_. -]{0,63}")
+# Fields of text that tell of the software and the hardware, beside all that end in `version`.
+_TEXTS = frozenset(
+    ("backend", "framework", "engine", "model", "model_id", "model_name", "model_family", "tokenizer", "precision",
+     "dtype", "kv_cache_dtype", "quantization", "attention_backend", "compiler", "mode", "executor", "phase",
+     "dataset", "dataset_name", "gpu", "gpu_name", "gpu_model", "uuid", "topology", "collective", "communication_library",
+     "comm_library", "date", "started_at", "recorded_by", "schedule", "parallelism")
+)  # fmt: skip
+# Where a mere `name` is that of software or hardware.
+_NAMED = frozenset(("gpu", "gpus", "model", "framework", "engine", "dataset"))
+_TEXT_CHARS = 200
 
 
 class Metadata:
@@ -60,8 +74,8 @@ class Metadata:
 def parse_metadata(path: Path) -> dict[str, Any]:
     """Return the metadata as plain values that JSON can hold (NaN and Infinity become null).
 
-    Fields that may hold an environment, a command line, a host, a user or a credential are left out.
-    Raises :class:`FormatError`.
+    Fields that may hold an environment, a command line, a host, a user or a credential are left out, and
+    so is text under names that are not known. Raises :class:`FormatError`.
     """
     return _parse(Source(path, path.name))
 
@@ -85,15 +99,26 @@ def _parse(source: Source) -> dict[str, Any]:
     return cleaned
 
 
-def _clean(value: Any) -> Any:
-    """Leave private fields out and turn numbers into those of JSON, at any depth."""
+_LEFT_OUT = object()
+
+
+def _clean(value: Any, key: str = "", parent: str = "") -> Any:
+    """Leave private fields and free text out and turn numbers into those of JSON, at any depth."""
     if isinstance(value, dict):
-        return {k: _clean(v) for k, v in value.items() if not _PRIVATE.search(k)}
+        fields = {
+            k: _clean(v, k, key) for k, v in value.items()
+            if _KEY.fullmatch(k) and not _PRIVATE.search(k) and not is_secret_name(k)
+        }  # fmt: skip
+        return {k: v for k, v in fields.items() if v is not _LEFT_OUT}
     if isinstance(value, list):
-        return [_clean(v) for v in value]
+        return [v for v in (_clean(v, key, parent) for v in value) if v is not _LEFT_OUT]
     if isinstance(value, str):
-        # A lone surrogate from an escape cannot be written as UTF-8.
-        return value.encode("utf-8", "replace").decode("utf-8")
+        name = key.lower()
+        if name in _TEXTS or name.endswith("version") or (name == "name" and parent.lower() in _NAMED):
+            # A lone surrogate from an escape cannot be written as UTF-8.
+            text = clean(value).strip()
+            return public_name(text) if text.isprintable() and len(text) <= _TEXT_CHARS else _LEFT_OUT
+        return _LEFT_OUT
     if isinstance(value, (bool, int)) or value is None:
         return value
     return finite(value)

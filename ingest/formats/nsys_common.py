@@ -6,6 +6,7 @@ go with the schema's version, so everything is asked for by name.
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -28,6 +29,8 @@ SQLITE_MAGIC = b"SQLite format 3\x00"
 # The second name is that of schemas before 2024.
 META_TABLES = ("META_DATA_EXPORT", "EXPORT_META_DATA")
 SESSION_TABLE = "TARGET_INFO_SESSION_START_TIME"
+# What a version in the export's metadata looks like; other text there is nobody's business.
+VERSION = re.compile(r"\d[0-9A-Za-z.+_-]{0,40}")
 # The only tables that are ever opened: environment, processes and command lines stay unread.
 READ_TABLES = frozenset(
     {
@@ -185,12 +188,7 @@ def open_sqlite(path: Path, name: str, temp: Path) -> Export:
     Only real tables are read: a view or a virtual table of that name counts as missing.
     """
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-            found = {
-                row[0]
-                for row in db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
-                if str(row[1]).lstrip()[:20].upper().startswith("CREATE TABLE")
-            }
+        found = plain_tables(path)
     except (sqlite3.Error, UnicodeDecodeError) as exc:
         raise FormatError(
             name, f"not a readable SQLite database: {exc}.", "upload it anew, or export it again."
@@ -198,6 +196,16 @@ def open_sqlite(path: Path, name: str, temp: Path) -> Export:
     check_is_export(found, name)
     scans = {t: f"sqlite_scan({quoted(path.resolve())}, {quoted(t)})" for t in sorted(found & READ_TABLES)}
     return Export(_connect(temp, "sqlite_scanner"), name, scans)
+
+
+def plain_tables(path: Path) -> set[str]:
+    """Return the names of an SQLite file's real tables: no views, no virtual tables."""
+    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        return {
+            row[0]
+            for row in db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
+            if str(row[1]).lstrip()[:20].upper().startswith("CREATE TABLE")
+        }
 
 
 def open_parquet(folder: Path, name: str, temp: Path) -> Export:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ingest.errors import FormatError
 from ingest.formats.base import Batch, Reading, rows_batch
-from ingest.formats.nsys_common import META_TABLES, SESSION_TABLE, Export
+from ingest.formats.nsys_common import META_TABLES, SESSION_TABLE, VERSION, Export
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -22,6 +22,7 @@ def producer(export: Export) -> str:
                     f"SELECT name, value FROM {export.scans[table]} WHERE name LIKE 'EXPORT_%'", table
                 )
             )
+    known = {name: value for name, value in known.items() if value and VERSION.fullmatch(value)}
     version = known.get("EXPORT_PRODUCT_VERSION") or known.get("EXPORT_NSYS_VERSION") or "of unknown version"
     return f"nsys {version}, schema {known.get('EXPORT_SCHEMA_VERSION') or 'unknown'}"
 

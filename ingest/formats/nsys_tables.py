@@ -16,6 +16,7 @@ from ingest.contracts import contract
 from ingest.formats.base import Batch, Reading, Severity, batch
 from ingest.formats.nsys_common import Export, Names
 from ingest.formats.nsys_session import gpus, map_gpus, markers, producer, session_start
+from ingest.formats.public import without_credentials
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -205,7 +206,15 @@ class _Reader:
             "LEFT JOIN categories AS c ON c.process = r.process AND c.domain_id = coalesce(r.domain_id, 0) "
             "AND c.category_id = r.category_id"
         )
-        yield from self._batches("nvtx_ranges", t, sql, (_NO_RANGE, _NEGATIVE), _OPEN)
+
+        def without_secrets(rows: pa.RecordBatch) -> pa.RecordBatch:
+            for column in ("text", "domain", "category"):
+                at = rows.schema.get_field_index(column)
+                clean = without_credentials(self.reading, "nvtx_ranges", rows.column(at))
+                rows = rows.set_column(at, column, clean)
+            return rows
+
+        yield from self._batches("nvtx_ranges", t, sql, (_NO_RANGE, _NEGATIVE), _OPEN, without_secrets)
 
     def metrics(self) -> Iterator[Batch]:
         """Yield samples of GPU metrics; some lie before the session's start."""

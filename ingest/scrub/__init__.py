@@ -1,0 +1,1 @@
+"""Secrets in uploads: find them, and write a copy of a trace without them."""

@@ -1,0 +1,193 @@
+"""Copies of nsys exports that hold only what ingest reads.
+
+The copy is built from nothing: tables, columns and rows are taken over by name, so what is not known (the
+environment, processes, command lines, host and user names, payloads) is never written, not even to a page that
+is free later. Event tables keep all their numbers.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+
+from ingest.credentials import redact
+from ingest.errors import FormatError
+from ingest.formats.nsys_common import META_TABLES, READ_TABLES, VERSION, check_is_export, plain_tables
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+# Text that is taken over, by table; of all other tables only numbers are.
+_TEXTS = {
+    "StringIds": ("value",),
+    "TARGET_INFO_GPU": ("uuid", "name"),
+    "TARGET_INFO_GPU_METRICS": ("metricName",),
+    "NVTX_EVENTS": ("text",),
+    **dict.fromkeys(META_TABLES, ("name", "value")),
+}
+_VERSIONS = ("EXPORT_PRODUCT_VERSION", "EXPORT_NSYS_VERSION", "EXPORT_SCHEMA_VERSION")
+# Columns that name a string of StringIds.
+_STRING_COLUMNS = {
+    "CUPTI_ACTIVITY_KIND_KERNEL": ("shortName", "demangledName", "mangledName"),
+    "CUPTI_ACTIVITY_KIND_RUNTIME": ("nameId",),
+    "NVTX_EVENTS": ("textId",),
+}
+# Ranges, and the names of categories and domains; marks and payloads stay behind without their text.
+_NAMED_EVENTS = (59, 60, 33, 75)
+_NUMBER = re.compile(r"[A-Z ]{0,20}(INT|REAL|FLOA|DOUB)[A-Z ]{0,20}")
+
+
+def scrub_sqlite(source: Path, name: str, out: Path) -> None:
+    """Write what ingest reads of an SQLite export to the new file ``out``; :class:`FormatError` as for ingest."""
+    try:
+        tables = plain_tables(source)
+        check_is_export(tables, name)
+        with closing(sqlite3.connect(out, uri=True, isolation_level=None)) as db:
+            for pragma in ("trusted_schema = OFF", "journal_mode = OFF", "synchronous = OFF"):
+                db.execute(f"PRAGMA {pragma}")
+            db.create_function("redacted", 1, _redacted, deterministic=True)
+            db.create_function("version", 1, _version, deterministic=True)
+            db.execute("ATTACH ? AS source", (f"{source.resolve().as_uri()}?mode=ro",))
+            db.execute("BEGIN")
+            kept = sorted(tables & READ_TABLES, key=lambda t: (t == "StringIds", t))
+            columns = {t: _copy_table(db, t) for t in kept if t != "StringIds"}
+            _copy_strings(db, columns)
+            db.execute("COMMIT")
+            db.execute("DETACH source")
+            db.execute("VACUUM")
+    except (sqlite3.Error, UnicodeDecodeError) as exc:
+        out.unlink(missing_ok=True)
+        raise FormatError(
+            name, f"cannot be copied: {exc}.", "is the export whole? `tracelake validate` says more."
+        ) from exc
+
+
+def _redacted(value: Any) -> Any:
+    return redact(value) if isinstance(value, str) else value
+
+
+def _version(value: Any) -> str | None:
+    return value if isinstance(value, str) and VERSION.fullmatch(value) else None
+
+
+def _copy_table(db: sqlite3.Connection, table: str) -> list[str]:
+    """Make the table with its numbers and known texts, fill it, and return its columns."""
+    defined, selected, columns = [], [], []
+    texts = _TEXTS.get(table, ())
+    for _, column, kind, *_ in db.execute(f"PRAGMA source.table_info({_id(table)})").fetchall():
+        if column in texts:
+            # A number in a column of text stays one: ingest is to refuse the copy as it does the original.
+            defined.append(f"{_id(column)} TEXT")
+            place = f"redacted({_id(column)})"
+        elif _NUMBER.fullmatch(str(kind).upper()):
+            # A text in a column of numbers would come along unseen.
+            defined.append(f"{_id(column)} {kind} CHECK (typeof({_id(column)}) NOT IN ('text', 'blob'))")
+            place = _id(column)
+        else:
+            continue
+        if table == "NVTX_EVENTS" and column in ("text", "textId"):
+            place = f"CASE WHEN eventType IN {_NAMED_EVENTS} THEN {place} END"
+        if table in META_TABLES and column == "value":
+            place = f"version({_id(column)})"
+        selected.append(place)
+        columns.append(column)
+    if not columns:
+        return []
+    db.execute(f"CREATE TABLE main.{_id(table)} ({', '.join(defined)})")
+    where = f" WHERE name IN {_VERSIONS}" if table in META_TABLES and "name" in columns else ""
+    db.execute(
+        f"INSERT INTO main.{_id(table)} ({', '.join(map(_id, columns))}) "
+        f"SELECT {', '.join(selected)} FROM source.{_id(table)}{where}"
+    )
+    return columns
+
+
+def _copy_strings(db: sqlite3.Connection, columns: dict[str, list[str]]) -> None:
+    """Copy the strings that kept rows name."""
+    used = [
+        f"SELECT {_id(c)} FROM main.{_id(t)}"
+        for t, names in _STRING_COLUMNS.items()
+        for c in names
+        if c in columns.get(t, ())
+    ]
+    db.execute("CREATE TABLE main.StringIds (id INTEGER NOT NULL, value TEXT)")
+    if used:
+        db.execute(
+            "INSERT INTO main.StringIds SELECT id, redacted(value) FROM source.StringIds "
+            f"WHERE id IN ({' UNION '.join(used)})"
+        )
+
+
+def _id(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def scrub_parquet(source: Path, name: str, out: Path) -> None:
+    """Write what ingest reads of a Parquet export to the new folder ``out``; :class:`FormatError` as for ingest."""
+    files = {p.stem: p for p in sorted(source.glob("*.parquet")) if p.is_file()}
+    check_is_export(set(files), name)
+    out.mkdir(parents=True)
+    used: set[int] = set()
+    for table in sorted(files.keys() & READ_TABLES, key=lambda t: (t == "StringIds", t)):
+        try:
+            _copy_file(files[table], table, out / f"{table}.parquet", used)
+        except (OSError, pa.ArrowException) as exc:
+            raise FormatError(
+                name, f"table {table} cannot be copied: {str(exc).splitlines()[0][:300]}.",
+                "is the export whole? `tracelake validate` says more.",
+            ) from exc  # fmt: skip
+
+
+def _copy_file(source: Path, table: str, out: Path, used: set[int]) -> None:
+    texts, strings = _TEXTS.get(table, ()), _STRING_COLUMNS.get(table, ())
+    with pq.ParquetFile(source) as file:
+        kept = [
+            f.name for f in file.schema_arrow
+            if (f.name in texts and _is_text(f.type)) or pa.types.is_integer(f.type) or pa.types.is_floating(f.type)
+        ]  # fmt: skip
+        fields = [file.schema_arrow.field(c) for c in kept]
+        schema = pa.schema([pa.field(f.name, pa.string() if _is_text(f.type) else f.type) for f in fields])
+        with pq.ParquetWriter(out, schema, compression="zstd") as writer:
+            for rows in file.iter_batches(batch_size=245_760, columns=kept):
+                clean = pa.RecordBatch.from_arrays(
+                    list(_columns(rows.select(kept), table, texts)), schema=schema
+                )
+                if table == "StringIds":
+                    clean = clean.filter(
+                        pc.is_in(clean.column("id"), pa.array(sorted(used), schema.field("id").type))
+                    )
+                elif table in META_TABLES:
+                    clean = clean.filter(pc.is_in(clean.column("name"), pa.array(_VERSIONS)))
+                for c in strings:
+                    if c in kept:
+                        used.update(v for v in clean.column(c).unique().to_pylist() if v is not None)
+                writer.write_batch(clean)
+
+
+def _columns(rows: pa.RecordBatch, table: str, texts: tuple[str, ...]) -> Iterator[pa.Array]:
+    named = None
+    if table == "NVTX_EVENTS" and "eventType" in rows.schema.names:
+        named = pc.is_in(rows.column("eventType"), pa.array(_NAMED_EVENTS, rows.column("eventType").type))
+    for column, values in zip(rows.schema.names, rows.columns, strict=True):
+        if column in texts:
+            values = values.cast(pa.string())
+            distinct = values.dictionary_encode()
+            rule = _version if table in META_TABLES and column == "value" else _redacted
+            clean = pa.array([rule(v) for v in distinct.dictionary.to_pylist()], pa.string())
+            values = clean.take(distinct.indices)
+        if named is not None and column in ("text", "textId"):
+            values = pc.if_else(named, values, pa.scalar(None, values.type))
+        yield values
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
