@@ -20,7 +20,7 @@ check: $(VENV)/.dev ## Linters: ruff, mypy, import-linter, sqlfluff
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models
+	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/analyses
 
 bench: $(VENV)/.dev ## Speed and memory, against the figures in benchmarks/README.md
 	$(BIN)/python benchmarks/bench.py

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import shutil
 import struct
 from pathlib import Path
@@ -124,3 +126,60 @@ def lake_state() -> Callable[[Lake], dict[str, dict[str, int]]]:
         }
 
     return state
+
+
+@pytest.fixture(scope="session")
+def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Synthetic traces that differ from `base` in one thing each; truth.json in each holds the answers."""
+    from ingest.simulate import Scenario, simulate
+
+    root = tmp_path_factory.mktemp("simulated")
+    small = Scenario(trace_id="base", seconds=0.5, interval_ms=2.0, kernels=120, requests=8)
+    variants: dict[str, dict[str, Any]] = {
+        "base": {},
+        "tp_4": {"gpus": 4},
+        "batch_8": {"batch_size": 8},
+        "sglang": {"seed": 7},
+        "moe": {"overlap": 0.1},
+        "by_requests": {"nvtx_phases": False},
+    }
+    for name, changes in variants.items():
+        simulate(root / name, dataclasses.replace(small, trace_id=name, **changes))
+
+    def rewrite(name: str, file: str, old: str, new: str) -> None:
+        path = root / name / file
+        text = path.read_text()
+        assert old in text, f"{file} of {name} lacks {old}"
+        path.write_text(text.replace(old, new))
+
+    rewrite("sglang", "experiment_metadata.json", '"vllm"', '"sglang"')
+    rewrite("sglang", "sglang.yaml", "name: vllm", "name: sglang")
+    rewrite("moe", "moe.yaml", "moe: false", "moe: true")
+    rewrite("moe", "moe.yaml", "model_family: synthetic-llama", "model_family: synthetic-moe")
+    return {name: root / name for name in variants}
+
+
+@pytest.fixture(scope="session")
+def truth(simulated: dict[str, Path]) -> dict[str, dict[str, Any]]:
+    """The true metrics of the synthetic traces; `facts` holds what is not a metric."""
+    found = {name: json.loads((path / "truth.json").read_text()) for name, path in simulated.items()}
+    return {
+        name: {m["metric"]: m["value"] for m in t["metrics"]} | {"facts": t["facts"]}
+        for name, t in found.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def built_lake(
+    tmp_path_factory: pytest.TempPathFactory, sample_traces: list[Path], simulated: dict[str, Path]
+) -> Path:
+    """A built lake with the sample and the synthetic traces: for reading only."""
+    from ingest.build import build
+    from ingest.load import ingest
+
+    root = tmp_path_factory.mktemp("built_lake") / "lake"
+    with Lake.create(root) as lake:
+        for path in [*sample_traces, *simulated.values()]:
+            ingest(path, lake)
+    build(root)
+    return root

@@ -18,6 +18,8 @@ _VERBS = {
     "scrub": "scrub",
     "build": "build_",
     "metrics": "query",
+    "compare": "compare",
+    "ask": "ask",
     "sql": "query",
     "traces": "query",
     "show": "query",

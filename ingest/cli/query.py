@@ -8,16 +8,11 @@ from typing import Any
 
 import click
 
+from ingest.cli.opened import open_lake, require_built, tell_waiting
 from ingest.cli.output import format_options, print_rows, write_csv
 
 # Names without a schema are looked up in this order.
 _SEARCH_PATH = ("marts", "raw", "staging")
-
-
-def _open(obj: dict[str, Any]) -> Any:
-    from ingest.lake import Lake
-
-    return Lake(obj["lake"], read_only=True)
 
 
 @click.command()
@@ -31,14 +26,13 @@ def traces(obj: dict[str, Any], as_json: bool, as_csv: bool) -> None:
       tracelake traces --json
     """
     from ingest.cards import load_card
-    from ingest.lake import Lake
     from ingest.lake.attach import lake_place
     from ingest.resources import resource
 
     cards = {p.stem: p for p in sorted(resource("cards").glob("*.yml"))}
     known: dict[str, Any] = {}
     if lake_place(obj["lake"]).exists:
-        with Lake(obj["lake"], read_only=True) as lake:
+        with open_lake(obj) as lake:
             known = {t.trace_id: t for t in lake.traces()}
             fields = {
                 r[0]: r[1:]
@@ -82,7 +76,7 @@ def show(obj: dict[str, Any], trace_id: str, as_json: bool, as_csv: bool) -> Non
     Example:
       tracelake show qwen3-32b-tp_4-batch_1
     """
-    with _open(obj) as lake:
+    with open_lake(obj) as lake:
         lake.require(trace_id)
         files = _query(
             lake, "select path, format, bytes, rows_written, rows_skipped, producer, note from lake.raw.artifacts "
@@ -127,7 +121,7 @@ def files(obj: dict[str, Any], table: str) -> None:
     """
     from ingest.errors import UsageError
 
-    with _open(obj) as lake:
+    with open_lake(obj) as lake:
         known = lake.tables()
         schema, _, name = table.rpartition(".")
         found = [(s, t) for s, t in known if t == name and (not schema or s == schema)]
@@ -158,7 +152,7 @@ def sql(obj: dict[str, Any], query: str, as_json: bool, as_csv: bool) -> None:
     from ingest.errors import UsageError
 
     text = sys.stdin.read() if query == "-" else query
-    with _open(obj) as lake:
+    with open_lake(obj) as lake:
         _use_search_path(lake)
         try:
             cursor = lake.con.execute(text)
@@ -211,23 +205,15 @@ def metrics(obj: dict[str, Any], trace_ids: tuple[str, ...], csv_file: str | Non
       tracelake metrics --csv experiment_metrics.csv
       tracelake metrics qwen3-32b-tp_4-batch_1 --json
     """
-    from ingest.errors import LakeError
-
-    with _open(obj) as lake:
-        if ("marts", "experiment_metrics") not in lake.tables():
-            raise LakeError(lake.place.root, "the metrics table was not built yet.", "run `tracelake build`.")
+    with open_lake(obj) as lake:
+        require_built(lake, "the metrics table was")
         for trace_id in trace_ids:
             lake.require(trace_id)
         where = f"where experiment in ({', '.join('?' * len(trace_ids))})" if trace_ids else ""
         columns, rows = _query(
             lake, f"select * from lake.marts.experiment_metrics {where} order by experiment", *trace_ids
         )
-        waiting = lake.sql(
-            "select count(*) from lake.raw.traces as t anti join lake.marts.built_traces as b "
-            "on b.trace_id = t.trace_id and b.content_sha256 = t.content_sha256"
-        )[0][0]
-    if waiting:
-        click.echo(f"{waiting} traces are newer than the table: run `tracelake build`.", err=True)
+        tell_waiting(lake)
     if csv_file and csv_file != "-":
         with Path(csv_file).open("w", encoding="utf-8", newline="") as file:
             write_csv(file, columns, rows)

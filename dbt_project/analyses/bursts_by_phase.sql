@@ -1,0 +1,28 @@
+with bursts as (
+
+    select
+        *,
+        start_ns - lag(end_ns) over (partition by trace_id, gpu_index order by start_ns) as gap_ns
+    from {{ ref('nvlink_bursts') }}
+
+),
+
+final as (
+
+    select
+        trace_id,
+        phase,
+        count(*) as bursts,
+        sum(bytes) / 1e9 as nvlink_gb,
+        1e3 * median(duration_s) as median_ms,
+        1e3 * quantile_cont(duration_s, 0.99) as p99_ms,
+        1e3 * max(duration_s) as longest_ms,
+        median(gap_ns) / 1e6 as median_gap_ms,
+        max(peak_gb_s) as peak_gb_s
+    from bursts
+    group by trace_id, phase
+    order by trace_id asc, nvlink_gb desc
+
+)
+
+select * from final

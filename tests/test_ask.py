@@ -1,0 +1,416 @@
+"""The question library: every question has a checked answer, and its SQL is what dbt compiles."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from ingest.build import build
+from ingest.duck import connect
+from ingest.errors import LakeError, UsageError
+from ingest.lake import Lake
+from ingest.lake.attach import attach_sql
+from ingest.questions import ask, question, questions, render
+from ingest.resources import resource
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    import duckdb
+
+    Run = Callable[..., tuple[int, str, str]]
+    Truth = dict[str, dict[str, Any]]
+
+ANALYSES = resource("dbt_project") / "analyses"
+SYNTHETIC = ("base", "tp_4", "batch_8", "sglang", "moe", "by_requests")
+
+
+@pytest.fixture(scope="module")
+def answer(built_lake: Path) -> Iterator[Callable[..., list[dict[str, Any]]]]:
+    """Ask the built lake; rows as dictionaries."""
+    with Lake(built_lake, read_only=True) as lake:
+
+        def answered(name: str, **values: object) -> list[dict[str, Any]]:
+            columns, rows = ask(lake, name, {k: str(v) for k, v in values.items()})
+            return [dict(zip(columns, row, strict=True)) for row in rows]
+
+        yield answered
+
+
+@pytest.fixture(scope="module")
+def empty_lake(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Lake]:
+    """A lake without traces, built."""
+    root = tmp_path_factory.mktemp("empty") / "lake"
+    Lake.create(root).close()
+    build(root)
+    with Lake(root, read_only=True) as lake:
+        yield lake
+
+
+def by(rows: list[dict[str, Any]], *keys: str) -> dict[Any, dict[str, Any]]:
+    found = {tuple(r[k] for k in keys) if len(keys) > 1 else r[keys[0]]: r for r in rows}
+    assert len(found) == len(rows), "the keys are not the grain"
+    return found
+
+
+# ---- the library
+
+
+def test_every_analysis_is_documented_and_every_documented_one_is_there() -> None:
+    assert set(questions()) == {p.stem for p in ANALYSES.glob("*.sql")}
+    assert len(questions()) >= 14
+
+
+@pytest.mark.parametrize("name", questions())
+def test_a_question_is_one_sentence_that_names_its_grain_and_parameters(name: str) -> None:
+    asked = question(name)
+    assert asked.summary.endswith("?")
+    assert "One row per" in asked.description
+    assert set(render(name).values) == set(asked.parameters)
+    tested = Path(__file__).read_text() + Path(__file__).with_name("test_compare.py").read_text()
+    assert f'"{name}"' in tested, "a question without a checked answer"
+
+
+def test_dbt_compiles_the_questions_to_the_very_sql_that_is_asked(
+    lake_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    monkeypatch.setenv("TRACELAKE_LAKE", str(lake_root))
+    project = str(resource("dbt_project"))
+    arguments = ["--quiet", "compile", "--select", "resource_type:analysis", "--project-dir", project]
+    arguments += ["--profiles-dir", project, "--target-path", str(tmp_path), "--log-path", str(tmp_path)]
+    try:
+        outcome = dbtRunner().invoke(arguments)
+    finally:
+        DuckDBConnectionManager.close_all_connections()
+    assert outcome.success, outcome.exception
+    compiled = {p.stem: p.read_text().strip() for p in tmp_path.glob("compiled/tracelake/analyses/*.sql")}
+    assert compiled == {name: render(name).sql for name in questions()}
+
+
+def test_asking_imports_no_dbt(built_lake: Path) -> None:
+    script = """
+import sys
+from ingest.cli import main
+try:
+    main(["--lake", sys.argv[1], "ask", "burstiest_traces", "--csv"])
+except SystemExit:
+    pass
+print("HEAVY", *sorted({"dbt", "great_expectations", "matplotlib"} & set(sys.modules)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(built_lake)],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert done.stdout.splitlines()[-1].strip() == "HEAVY"
+    assert done.stdout.startswith("trace_id,")
+
+
+@pytest.fixture(scope="module")
+def attached(built_lake: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A DuckDB of somebody else, with the lake attached as `tracelake attach` says."""
+    con = connect("ducklake", "sqlite_scanner")
+    con.execute(attach_sql(built_lake, read_only=True))
+    yield con
+    con.close()
+
+
+@pytest.mark.parametrize("name", questions())
+def test_the_printed_sql_runs_in_any_duckdb_that_has_the_lake_attached(
+    name: str, cli_run: Run, attached: duckdb.DuckDBPyConnection
+) -> None:
+    code, sql, err = cli_run("--lake", "nowhere", "ask", name, "--sql")
+    assert (code, err) == (0, "")
+    assert sql.splitlines()[0].startswith(f"-- {name}: ")
+    attached.execute(sql)
+
+
+@pytest.mark.parametrize("name", questions())
+def test_an_empty_lake_has_no_answer(name: str, empty_lake: Lake) -> None:
+    columns, rows = ask(empty_lake, name)
+    assert columns
+    assert rows == []
+
+
+def test_no_answer_and_a_lake_not_built_are_told(cli_run: Run, empty_lake: Lake, lake_root: Path) -> None:
+    code, out, err = cli_run("--lake", empty_lake.place.root, "ask", "burstiest_traces", "--json")
+    assert (code, json.loads(out)) == (0, [])
+    assert err == "no trace of this lake answers it.\n"
+    code, out, err = cli_run("--lake", lake_root, "ask", "burstiest_traces")
+    assert (code, out) == (1, "")
+    assert "not built yet.\nHint: run `tracelake build`" in err
+    with Lake(lake_root, read_only=True) as lake:
+        for name in questions():
+            with pytest.raises(LakeError, match="Hint: run `tracelake build`"):
+                ask(lake, name)
+
+
+def test_a_lake_of_an_older_build_is_told_apart(tmp_path: Path, built_lake: Path) -> None:
+    import shutil
+
+    root = shutil.copytree(built_lake, tmp_path / "lake")
+    with Lake(root) as lake:
+        lake.con.execute("drop table lake.marts.nvlink_bursts")
+        with pytest.raises(LakeError, match=r"lacks marts\.nvlink_bursts.*\nHint: run `tracelake build`"):
+            ask(lake, "burstiest_traces")
+
+
+def test_the_list_names_every_question_with_its_parameters(cli_run: Run) -> None:
+    code, out, err = cli_run("--lake", "nowhere", "ask", "--json")
+    assert (code, err) == (0, "")
+    rows = by(json.loads(out), "name")
+    assert set(rows) == set(questions())
+    assert rows["burstiest_traces"] == {
+        "name": "burstiest_traces",
+        "question": "Which traces burst most?",
+        "parameters": "top=20",
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["burstiest_trace"], "burstiest_trace: there is no such question.\nHint: known: burstiest_traces"),
+        (
+            ["burstiest_traces", "tops=3"],
+            "tops: burstiest_traces has no such parameter.\nHint: known: top",
+        ),
+        (["why_metrics_abstain", "top=3"], "why_metrics_abstain has no such parameter.\nHint: known: none"),
+        (["burstiest_traces", "top=few"], "top: 'few' is not a whole number"),
+        (["peaks_near_hardware", "at_least_pct=nan"], "at_least_pct: 'nan' is not a finite number"),
+        (["burstiest_traces", "top"], "'top' is not NAME=VALUE"),
+    ],
+)
+def test_wrong_words_are_bad_usage_even_without_a_lake(
+    arguments: list[str], message: str, cli_run: Run
+) -> None:
+    code, out, err = cli_run("--lake", "nowhere", "ask", *arguments)
+    assert (code, out) == (2, "")
+    assert message in err
+
+
+def test_texts_are_values_and_never_sql(answer: Callable[..., Any]) -> None:
+    assert answer("engines_at_equal_settings", second="it's'); drop table x; --") == []
+    assert "it''s" in render("engines_at_equal_settings", {"first": "it's"}).sql
+
+
+def test_hyphens_pass_for_underscores(cli_run: Run, built_lake: Path) -> None:
+    code, out, _ = cli_run("--lake", built_lake, "ask", "burstiest-traces", "top=1", "--csv")
+    assert code == 0
+    assert len(out.splitlines()) == 2
+
+
+def test_a_question_cannot_read_what_is_not_in_the_lake(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import shutil
+
+    from ingest import questions as library
+
+    copy = Path(shutil.copytree(resource("dbt_project"), tmp_path / "dbt_project"))
+    monkeypatch.setattr(library, "resource", lambda _: copy)
+    library._place.cache_clear()
+    analysis = copy / "analyses" / "burstiest_traces.sql"
+    for model, message in (("int_nvlink__buckets", "not in the lake"), ("no_such", "no model or seed")):
+        analysis.write_text(f"select * from {{{{ ref('{model}') }}}} limit {{{{ var('top', 1) }}}}")
+        with pytest.raises(ValueError, match=message):
+            render("burstiest_traces")
+    library._place.cache_clear()
+    with pytest.raises(UsageError):
+        render("no_such_question")
+
+
+# ---- the answers
+
+
+def test_which_traces_burst_most(answer: Callable[..., Any], truth: Truth) -> None:
+    rows = answer("burstiest_traces")
+    assert [r["burst_time_pct"] for r in rows] == sorted((r["burst_time_pct"] for r in rows), reverse=True)
+    found = by(rows, "trace_id")
+    assert "cuda-graph-tp_1" not in found  # no counters: unknown is not zero
+    assert (found["qwen3-8b-tp_1-batch_4"]["bursts"], found["qwen3-8b-tp_1-batch_4"]["burst_time_pct"]) == (
+        0,
+        0,
+    )
+    for name in SYNTHETIC:
+        facts = truth[name]["facts"]
+        window_s = (facts["profile_end_ns"] - facts["profile_start_ns"]) / 1e9
+        assert found[name]["bursts"] == sum(facts["bursts_by_gpu"])
+        expected = 100 * truth[name]["burst_duration_s"] / window_s
+        assert found[name]["burst_time_pct"] == pytest.approx(expected)
+        assert found[name]["burst_intensity"] == pytest.approx(truth[name]["burst_intensity"])
+    assert len(answer("burstiest_traces", top=2)) == 2
+
+
+def test_bursts_of_a_phase_are_counted_in_it(answer: Callable[..., Any], truth: Truth) -> None:
+    found = by(answer("bursts_by_phase"), "trace_id", "phase")
+    # Each of the two batches sends two bursts in its prefill, on both GPUs.
+    assert found["base", "prefill"]["bursts"] == 2 * 2 * 2
+    total = sum(r["bursts"] for (trace, _), r in found.items() if trace == "base")
+    assert total == sum(truth["base"]["facts"]["bursts_by_gpu"])
+    decode = found["base", "decode"]
+    assert (decode["median_ms"], decode["median_gap_ms"]) == (4, 16)  # 4 ms of every 20
+
+
+def per_token(found: dict[str, Any]) -> float:
+    return 1e9 * found["total_nvlink_gb"] / (found["total_input_tokens"] + found["total_output_tokens"])
+
+
+def test_tp_4_against_tp_2_is_paired_at_equal_settings(answer: Callable[..., Any], truth: Truth) -> None:
+    (row,) = answer("tp_bytes_per_token")
+    low = [per_token(truth[name]) for name in ("base", "by_requests")]
+    assert (row["backend"], row["batch"], row["low_traces"], row["high_traces"]) == ("vllm", 4, 2, 1)
+    assert row["low_bytes_per_token"] == pytest.approx(sum(low) / 2)
+    assert row["high_bytes_per_token"] == pytest.approx(per_token(truth["tp_4"]))
+    assert row["ratio"] == pytest.approx(per_token(truth["tp_4"]) / (sum(low) / 2))
+    assert row["is_raised"] is True
+    assert answer("tp_bytes_per_token", tp_high=8) == []
+    (swapped,) = answer("tp_bytes_per_token", tp_low=4, tp_high=2)
+    assert swapped["is_raised"] is False
+
+
+def test_engines_are_paired_at_equal_settings(answer: Callable[..., Any], truth: Truth) -> None:
+    found = by(answer("engines_at_equal_settings"), "metric")
+    assert {r["tp"] for r in found.values()} == {2}
+    row = found["mean_tpot_ms"]
+    ours = [truth[name]["mean_tpot_ms"] for name in ("base", "by_requests")]
+    assert (row["first_traces"], row["second_traces"], row["unit"]) == (2, 1, "ms")
+    assert row["ratio"] == pytest.approx(truth["sglang"]["mean_tpot_ms"] / (sum(ours) / 2))
+    assert row["better_engine"] == ("sglang" if row["ratio"] < 1 else "vllm")
+    throughput = found["throughput_tok_s"]
+    assert throughput["better_engine"] == ("sglang" if throughput["ratio"] > 1 else "vllm")
+    assert found["peak_nvlink_gb_s"]["better_engine"] is None  # neither way is better
+    swapped = by(answer("engines_at_equal_settings", first="SGLang", second="vllm"), "metric")
+    assert swapped["mean_tpot_ms"]["ratio"] == pytest.approx(1 / row["ratio"])
+
+
+def test_larger_batches_are_against_the_smallest(answer: Callable[..., Any], truth: Truth) -> None:
+    rows = answer("batch_scaling")
+    assert [(r["batch"], r["traces"], r["tp"]) for r in rows] == [(4, 2, 2), (8, 1, 2)]
+    assert rows[0]["throughput_ratio"] == rows[0]["bytes_per_token_ratio"] == 1
+    smallest = sum(truth[name]["throughput_tok_s"] for name in ("base", "by_requests")) / 2
+    assert rows[1]["throughput_ratio"] == pytest.approx(truth["batch_8"]["throughput_tok_s"] / smallest)
+    assert rows[1]["bytes_per_token"] == pytest.approx(per_token(truth["batch_8"]))
+
+
+def test_communication_is_exposed_where_no_compute_ran(answer: Callable[..., Any], truth: Truth) -> None:
+    rows = answer("exposed_communication")
+    assert rows[0]["trace_id"] == "moe"  # the least overlap
+    found = by(rows, "trace_id")
+    for name in SYNTHETIC[:-1]:
+        share = 100 * truth[name]["exposed_comm_s"] / truth[name]["gpu_active_s"]
+        assert found[name]["exposed_pct_of_gpu_active"] == pytest.approx(share)
+    assert found["qwen3-8b-tp_1-batch_4"]["exposed_comm_s"] == 0
+    assert "cuda-graph-tp_1" not in found
+
+
+def test_peaks_are_held_against_the_model_of_the_gpu(answer: Callable[..., Any], truth: Truth) -> None:
+    rows = answer("peaks_near_hardware")
+    assert rows[0]["trace_id"].startswith("nccl-allreduce-tp_2-h200")
+    found = by(rows, "trace_id")
+    assert found["base"]["link_peak_gb_s"] == 900
+    assert found["base"]["peak_pct"] == pytest.approx(100 * truth["base"]["peak_nvlink_gb_s"] / 900)
+    assert {r["trace_id"] for r in answer("peaks_near_hardware", at_least_pct=60)} == {
+        "nccl-allreduce-tp_2-h200",
+        "nccl-allreduce-tp_2-h200[per_link]",
+    }
+
+
+def test_abstentions_are_told_by_reason(answer: Callable[..., Any], built_lake: Path) -> None:
+    rows = answer("why_metrics_abstain")
+    graph = {r["reason"]: r for r in rows if r["trace_id"] == "cuda-graph-tp_1"}
+    (hidden,) = [r for reason, r in graph.items() if "CUDA graph" in reason]
+    assert "exposed_comm_s" in hidden["metric_names"].split(", ")
+    with Lake(built_lake, read_only=True) as lake:
+        assert (
+            sum(r["metrics"] for r in rows)
+            == lake.sql("select count(*) from lake.marts.metric_abstentions")[0][0]
+        )
+    assert all(len(r["metric_names"].split(", ")) == r["metrics"] for r in rows)
+
+
+def test_the_slowest_first_tokens_come_first(answer: Callable[..., Any], truth: Truth) -> None:
+    rows = answer("slowest_first_tokens")
+    assert rows[0]["trace_id"] == "qwen3-8b-tp_1-batch_4"
+    found = by(rows, "trace_id")
+    assert set(found) == {"qwen3-8b-tp_1-batch_4", *SYNTHETIC}
+    for name in SYNTHETIC:
+        for metric in ("mean_ttft_ms", "p99_ttft_ms", "prefill_avg_bw_gb_s"):
+            assert found[name][metric] == pytest.approx(truth[name][metric])
+    assert found["by_requests"]["phase_source"] == "requests"
+    assert found["base"]["prefill_pct_of_own_peak"] == pytest.approx(
+        100 * truth["base"]["prefill_avg_bw_gb_s"] / truth["base"]["peak_nvlink_gb_s"]
+    )
+
+
+def test_traffic_outside_of_phases_is_what_phases_leave(answer: Callable[..., Any], truth: Truth) -> None:
+    found = by(answer("traffic_outside_phases"), "trace_id")
+    expected = truth["base"]
+    window_s = (expected["facts"]["profile_end_ns"] - expected["facts"]["profile_start_ns"]) / 1e9
+    # A quarter of each batch's time is prefill, the next 65 % decode, on two GPUs.
+    inside = 2 * window_s * (0.25 * expected["prefill_avg_bw_gb_s"] + 0.65 * expected["decode_avg_bw_gb_s"])
+    assert found["base"]["phases_gb"] == pytest.approx(inside)
+    assert found["base"]["outside_gb"] == pytest.approx(expected["total_nvlink_gb"] - inside, rel=1e-6)
+    assert found["base"]["outside_s"] == pytest.approx(0.1 * window_s)
+    assert found["qwen3-8b-tp_1-batch_4"]["outside_pct"] is None  # no traffic, no share of it
+
+
+def test_moe_and_dense_are_means_over_their_traces(answer: Callable[..., Any], truth: Truth) -> None:
+    found = by(answer("moe_against_dense"), "is_moe", "workload", "gpu_model", "tp")
+    moe, dense = (found[kind, "inference", "H100", 2] for kind in (True, False))
+    assert (moe["traces"], dense["traces"]) == (1, 4)
+    assert moe["mean_bytes_per_token"] == pytest.approx(per_token(truth["moe"]))
+    names = ("base", "batch_8", "sglang", "by_requests")
+    mean = sum(truth[n]["avg_nvlink_gb_s"] for n in names) / 4
+    assert dense["mean_avg_nvlink_gb_s"] == pytest.approx(mean)
+    assert moe["mean_comm_compute_overlap_pct"] == pytest.approx(10)
+
+
+def test_reported_figures_that_the_requests_contradict_are_found(
+    answer: Callable[..., Any], tmp_path: Path, simulated: dict[str, Path], lake_root: Path
+) -> None:
+    import shutil
+
+    from ingest.load import ingest
+
+    assert answer("reported_against_recomputed") == []
+    folder = Path(shutil.copytree(simulated["base"], tmp_path / "wrong"))
+    path = folder / "vllm-infqps-synthetic.json"
+    result = json.loads(path.read_text())
+    right = result["mean_ttft_ms"]
+    path.write_text(json.dumps(result | {"mean_ttft_ms": 2 * right}))
+    with Lake(lake_root) as lake:
+        ingest(folder, lake)
+    build(lake_root)
+    with Lake(lake_root, read_only=True) as lake:
+        columns, rows = ask(lake, "reported_against_recomputed")
+        assert ask(lake, "reported_against_recomputed", {"tolerance_pct": "50.1"})[1] == []
+    ((row),) = [dict(zip(columns, r, strict=True)) for r in rows]
+    assert (row["figure"], row["reported"]) == ("mean_ttft_ms", 2 * right)
+    assert row["deviation_pct"] == pytest.approx(-50)
+
+
+def test_older_scripts_measure_against_600_gb_s_and_file_bounds(answer: Callable[..., Any]) -> None:
+    found = by(answer("legacy_differences"), "trace_id", "metric")
+    usage, average = (found["nccl-allreduce-tp_2-h200", m] for m in ("bw_usage_pct", "avg_nvlink_gb_s"))
+    assert usage["legacy_value"] == pytest.approx(100 * average["legacy_value"] / 600)
+    assert usage["value"] == pytest.approx(100 * average["value"] / 900)
+    assert average["ratio"] == pytest.approx(average["legacy_value"] / average["value"])
+    assert ("nccl-allreduce-tp_2-h200", "total_nvlink_gb") not in found  # both say the same
+    assert len(answer("legacy_differences", tolerance_pct=0)) > len(found)
+
+
+def test_rows_left_out_are_told_with_their_cause(answer: Callable[..., Any]) -> None:
+    found = by(answer("rows_left_out"), "trace_id", "path", "table_name", "code", "action")
+    row = found["qwen3-8b-tp_1-batch_4", "nvlink_trace.bin", "nvlink_samples", "nvml_error_3", "skipped"]
+    assert (row["row_count"], row["severity"]) == (8708, "info")
