@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import yaml
 
@@ -20,6 +21,16 @@ class Fact:
     about: str
     unit: str | None
     meaning: str
+
+
+class Measured(NamedTuple):
+    """One fact of one table; ``value`` in the catalogue's unit."""
+
+    table: str
+    fact: str
+    subject: str | None
+    value: float | None
+    text: str | None = None
 
 
 @functools.cache

@@ -12,14 +12,15 @@ import tempfile
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from ingest.contracts import Contract, contract
 from ingest.duck import connect
 from ingest.lake.attach import sql_string
-from ingest.quality.catalogue import catalogue, judged_tables
+from ingest.quality.catalogue import Measured, catalogue, judged_tables
+from ingest.quality.clocks import clock_facts
 from ingest.resources import resource
 
 if TYPE_CHECKING:
@@ -32,16 +33,6 @@ if TYPE_CHECKING:
 _SQL = Path(__file__).parent / "sql"
 # Beside what Python and the writer hold this stays under 1 GB; what does not fit is spilled.
 _MEMORY, _THREADS = "500MB", 2
-
-
-class Measured(NamedTuple):
-    """One fact of one table; ``value`` in the catalogue's unit."""
-
-    table: str
-    fact: str
-    subject: str | None
-    value: float | None
-    text: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +87,7 @@ def measure(files: Mapping[str, Path], con: duckdb.DuckDBPyConnection | None = N
             if (query := _SQL / f"{table}.sql").is_file():
                 rows = own.execute(query.read_text(encoding="utf-8")).fetchall()
                 found += [Measured(table, *row) for row in rows]
+        found += [m for m in clock_facts(own) if m.table in files]
     return _rows(found)
 
 

@@ -79,7 +79,9 @@ with polls as (
         host_ns,
         count(*) as reads,
         sum(counter_kib)::double as kib,
-        max(sampled_ns) - host_ns as offset_ns
+        max(sampled_ns) - host_ns as offset_ns,
+        -- the sum's own time: counters of a poll are read one after another
+        avg(sampled_ns - host_ns) as mean_offset_ns
     from nvlink_samples
     group by gpu_index, host_ns
 
@@ -134,3 +136,15 @@ cross join traces
 inner join gpu_link_specs as specs
     on regexp_matches(lower(coalesce(gpus.name, traces.gpu_model)), specs.name_pattern)
 group by gpus.gpu_index, gpus.name is not null;
+
+create or replace temp table comm_kernel_names as
+with names as (
+
+    select distinct demangled_name
+    from gpu_kernels
+
+)
+
+select names.demangled_name
+from names
+semi join comm_kernel_patterns as patterns on regexp_matches(names.demangled_name, patterns.pattern);

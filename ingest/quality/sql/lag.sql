@@ -1,0 +1,95 @@
+-- Two signals a GPU, each constant between its changes: communication kernels that run, and bytes a ns over
+-- NVLink. A change at t counts in its grid cell twice: `change`, and `part`, what it adds to that cell itself.
+-- In cell i the signal's integral is then cell_ns * (sum of change before i) + part. One sort serves any number
+-- of kernels of any length.
+with counters as (
+
+    select
+        gpu_index,
+        host_ns + mean_offset_ns::bigint as at_ns,
+        kib
+    from nvlink_polls
+    where is_full
+
+),
+
+rates as (
+
+    select
+        gpu_index,
+        at_ns,
+        -- a reset moved nothing that is known
+        greatest(kib - lag(kib) over in_order, 0) * 1024 / nullif(at_ns - lag(at_ns) over in_order, 0) as rate
+    from counters
+    window in_order as (partition by gpu_index order by at_ns)
+
+),
+
+sending as (
+
+    select
+        gpu_index,
+        at_ns,
+        coalesce(lead(rate) over in_order, 0) - coalesce(rate, 0) as change
+    from rates
+    window in_order as (partition by gpu_index order by at_ns)
+
+),
+
+running as (
+
+    select
+        kernels.gpu_index,
+        kernels.start_ns,
+        kernels.end_ns
+    from gpu_kernels as kernels
+    semi join comm_kernel_names as names on kernels.demangled_name = names.demangled_name
+    where kernels.end_ns > kernels.start_ns
+
+),
+
+changes as (
+
+    select
+        gpu_index,
+        'traffic' as signal,
+        at_ns,
+        change
+    from sending
+    union all
+    select
+        gpu_index,
+        'kernels' as signal,
+        start_ns as at_ns,
+        1 as change
+    from running
+    union all
+    select
+        gpu_index,
+        'kernels' as signal,
+        end_ns as at_ns,
+        -1 as change
+    from running
+
+),
+
+-- what came before the grid counts as at its start
+placed as (
+
+    select
+        changes.signal,
+        changes.gpu_index,
+        greatest(changes.at_ns, $grid_ns::bigint) - $grid_ns::bigint as at_ns,
+        changes.change
+    from changes
+    where changes.gpu_index = $gpu and changes.at_ns < $grid_ns::bigint + $cells::bigint * $cell_ns::bigint
+
+)
+
+select
+    signal,
+    at_ns // $cell_ns::bigint as cell,
+    sum(change)::double as change,
+    sum(change * ((at_ns // $cell_ns::bigint + 1) * $cell_ns::bigint - at_ns))::double as part
+from placed
+group by signal, cell
