@@ -89,7 +89,7 @@ def build(
             if not (state.pending or state.removed) and state.is_current:
                 break
             arguments = _arguments(work, settings, keep=state.is_current, full_refresh=full_refresh)
-            result.tests_passed += _run(arguments, keep=state.is_current)
+            result.tests_passed += _run(arguments)
             before, state = state, _state(place.root, settings, project)
             result.traces_built += sorted(set(before.pending) - set(state.pending))
             if state.pending and len(state.pending) >= len(before.pending):
@@ -159,7 +159,7 @@ def _environment(root: Path, project: str) -> Iterator[None]:
         "DBT_SEND_ANONYMOUS_USAGE_STATS": "false",
         "DBT_VERSION_CHECK": "false",
     }
-    before = {name: os.environ.get(name) for name in (*wanted, "TRACELAKE_VIEWS")}
+    before = {name: os.environ.get(name) for name in wanted}
     os.environ.update(wanted)
     try:
         yield
@@ -178,7 +178,7 @@ def _arguments(work: Path, settings: dict[str, float], *, keep: bool, full_refre
     arguments += ["--target-path", str(work / "target"), "--log-path", str(work / "logs")]
     arguments += ["--exclude-resource-type", "unit_test"]
     if keep:
-        arguments += ["--exclude-resource-type", "seed"]
+        arguments += ["--exclude-resource-type", "seed", "--exclude", "staging"]
     if full_refresh:
         arguments.append("--full-refresh")
     # Other --vars make dbt parse the whole project again, so the defaults are not named.
@@ -187,12 +187,11 @@ def _arguments(work: Path, settings: dict[str, float], *, keep: bool, full_refre
     return arguments
 
 
-def _run(arguments: list[str], *, keep: bool) -> int:
+def _run(arguments: list[str]) -> int:
     """Run dbt once; return how many data tests passed."""
     from dbt.adapters.duckdb.connections import DuckDBConnectionManager
     from dbt.cli.main import dbtRunner
 
-    os.environ["TRACELAKE_VIEWS"] = "keep" if keep else "write"
     for attempt in range(_TRIES):
         try:
             outcome = dbtRunner().invoke(arguments)

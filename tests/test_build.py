@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest import build as build_module
 from ingest.build import build, project_fingerprint
 from ingest.dbt_sources import DOCS, SOURCES, sources_yml, tables_md
 from ingest.errors import BuildError, LakeError
@@ -172,6 +174,31 @@ def test_replaced_and_removed_traces_leave_no_row_and_other_settings_build_anew(
     assert metrics(lake_root, "a") == after
 
 
+def test_a_build_in_batches_and_chunks_of_one_trace_gives_what_one_run_gives(
+    built: Path, tmp_path: Path, sample_traces: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "lake"
+    with Lake.create(root) as lake:
+        for path in sample_traces:
+            ingest(path, lake)
+    one_by_one = {"bucket_ms": 10.0, "batch_rows": 1, "chunk_reads": 1}
+    arguments = build_module._arguments
+    runs = []
+
+    def counted(work: Path, settings: dict[str, float], **options: bool) -> list[str]:
+        runs.append(options)
+        return arguments(work, settings | one_by_one, **options)
+
+    monkeypatch.setattr(build_module, "_arguments", counted)
+    for full_refresh in (False, True):
+        runs.clear()
+        assert len(build(root, bucket_ms=10, full_refresh=full_refresh).traces_built) == len(sample_traces)
+        assert len(runs) == len(sample_traces)
+    for mart in ("experiment_metrics", "legacy_metrics", "phase_intensity", "nvlink_bursts"):
+        query = f"from lake.marts.{mart} order by all"
+        assert rows(root, query) == rows(built, query), mart
+
+
 def test_settings_that_make_no_sense_are_refused(lake_root: Path) -> None:
     with pytest.raises(BuildError, match="bucket_ms"):
         build(lake_root, bucket_ms=0)
@@ -235,44 +262,124 @@ def compiled(root: Path, model: str) -> str:
     ).read_text()
 
 
-steps = st.lists(
-    st.tuples(st.integers(1, 60_000_000), st.one_of(st.just(0), st.integers(0, 2**40))),
+BUCKET_NS = 10_000_000  # of the lake `built`
+
+reads = st.lists(  # steps of one series: to the next read, and the KiB until then (a reset where negative)
+    st.tuples(
+        st.one_of(st.just(0), st.integers(1, 60_000_000)), st.one_of(st.just(0), st.integers(-1, 2**30))
+    ),
     min_size=1,
-    max_size=30,
+    max_size=25,
 )
 
 
+def intervals_of(series: list[list[tuple[int, int]]]) -> tuple[list[Any], list[Any]]:
+    """Return (rows of stg_nvlink_samples, intervals (series, start, end, bytes)) of the steps of each series."""
+    rows, intervals = [], []
+    for number, moves in enumerate(series):
+        at, counter, host = 1_000 * number, 2**40, 0
+        kept = {at: counter}
+        for length, moved in [(0, 0), *moves]:
+            at, host = at + length, host + 1
+            counter = counter + moved if moved >= 0 else 5
+            kept[at] = counter  # of reads with equal time the last one stays
+            rows.append(("a", 0, number // 2, ("rx", "tx")[number % 2], at, host, counter))
+        times = sorted(kept)
+        intervals += [
+            (number, t, u, 1024 * (kept[u] - kept[t]) if kept[u] >= kept[t] else None)
+            for t, u in itertools.pairwise(times)
+        ]
+    return rows, intervals
+
+
+def counters_sql(built: Path, samples: list[Any], window: tuple[int, int]) -> duckdb.DuckDBPyConnection:
+    """Run the compiled models from single reads to buckets on ``samples``."""
+    con = duckdb.connect()
+    con.execute("attach ':memory:' as lake")
+    con.execute("create schema intermediate; create schema lake.staging")
+    con.execute(
+        "create table lake.staging.stg_nvlink_samples (trace_id varchar, gpu_index int, link_id int, "
+        "direction varchar, sampled_ns bigint, host_ns bigint, counter_kib bigint)"
+    )
+    con.executemany("insert into lake.staging.stg_nvlink_samples values (?, ?, ?, ?, ?, ?, ?)", samples)
+    con.execute(
+        "create table intermediate.int_nvlink__polled_gpus as select 'a' as trace_id, 1 as trace_no, gpu_index, "
+        "false as has_summed_counter, min(sampled_ns) as first_sample_ns, max(sampled_ns) as last_sample_ns "
+        "from lake.staging.stg_nvlink_samples group by gpu_index"
+    )
+    con.execute(
+        "create table intermediate.int_profile__windows as select 1 as trace_no, 'a' as trace_id, "
+        f"{window[0]}::bigint as window_start_ns, {window[1]}::bigint as window_end_ns"
+    )
+    con.execute(
+        "create table intermediate.int_trace__pending as select 1 as trace_no, 'a' as trace_id, 0::bigint as profile_start_ns"
+    )
+    con.execute("set variable chunk_traces = ['a']")
+    for model in ("int_nvlink__intervals", "int_nvlink__cells", "int_nvlink__buckets"):
+        con.execute(f"create table intermediate.{model} as {compiled(built, model)}")
+    return con
+
+
 @settings(max_examples=40, deadline=None)
-@given(series=st.lists(steps, min_size=1, max_size=4))
+@given(series=st.lists(reads, min_size=1, max_size=4))
 def test_bucket_sums_equal_counter_differences_for_any_sampling(
     built: Path, series: list[list[tuple[int, int]]]
 ) -> None:
-    sql = compiled(built, "int_nvlink__buckets")  # 10 ms buckets
-    intervals, end = [], 0
-    for number, moves in enumerate(series):
-        at = 1_000 * number
-        for length, moved in moves:
-            intervals.append((1, number // 2, number % 2 == 0, at, at + length, moved))
-            at += length
-        end = max(end, at)
-    with duckdb.connect() as con:
-        con.execute("create schema intermediate")
-        con.execute(
-            "create table intermediate.int_nvlink__intervals (trace_no int, gpu_index int, is_tx bool, "
-            "start_ns bigint, end_ns bigint, bytes bigint)"
-        )
-        con.executemany("insert into intermediate.int_nvlink__intervals values (?, ?, ?, ?, ?, ?)", intervals)
-        con.execute(
-            f"create table intermediate.int_profile__windows as select 1 as trace_no, 'a' as trace_id, "
-            f"0::bigint as window_start_ns, {end}::bigint as window_end_ns"
-        )
-        sums = con.execute(
-            f"select gpu_index, sum(tx_bytes)::bigint, sum(rx_bytes)::bigint, min(tx_bytes), min(rx_bytes) from ({sql}) group by 1"
+    samples, intervals = intervals_of(series)
+    end = max(row[4] for row in samples)
+    with counters_sql(built, samples, (0, end + 1)) as con:
+        buckets = con.execute(
+            "select bucket, tx_bytes, rx_bytes from intermediate.int_nvlink__buckets"
         ).fetchall()
-    for gpu, tx, rx, *least in sums:
-        assert tx == sum(i[5] for i in intervals if i[1] == gpu and i[2])
-        assert rx == sum(i[5] for i in intervals if i[1] == gpu and not i[2])
-        assert min(least) >= 0
+        resets = con.execute("select sum(reset_intervals) from intermediate.int_nvlink__cells").fetchone()
+    for column, is_tx in ((1, True), (2, False)):
+        moved = sum(i[3] or 0 for i in intervals if (i[0] % 2 == 1) == is_tx)
+        assert sum(b[column] for b in buckets) == moved
+        assert all(b[column] >= 0 for b in buckets)
+    covered = {
+        b
+        for _, s, e, n in intervals
+        if n is not None
+        for b in range(s // BUCKET_NS, (e - 1) // BUCKET_NS + 1)
+    }
+    assert {b[0] for b in buckets} == covered
+    assert (resets[0] or 0) == sum(i[3] is None for i in intervals)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    series=st.lists(reads, min_size=1, max_size=3),
+    cuts=st.lists(st.integers(0, 700_000_000), min_size=2, max_size=8, unique=True),
+)
+def test_a_phase_holds_the_bytes_of_each_interval_by_its_share_of_time(
+    built: Path, series: list[list[tuple[int, int]]], cuts: list[int]
+) -> None:
+    samples, intervals = intervals_of(series)
+    window = (0, max(max(row[4] for row in samples), *cuts) + 1)
+    edges = sorted(cuts)
+    phases = [(edges[i], edges[i + 1]) for i in range(0, len(edges) - 1, 2)]
+    with counters_sql(built, samples, window) as con:
+        con.execute(
+            "create table intermediate.int_phase__windows (trace_no int, trace_id varchar, phase varchar, "
+            "phase_source varchar, start_ns bigint, end_ns bigint)"
+        )
+        con.executemany(
+            "insert into intermediate.int_phase__windows values (1, 'a', 'step', 'nvtx', ?, ?)", phases
+        )
+        con.execute(
+            "create table intermediate.int_nvlink__totals as select 1 as trace_no, true as is_known, 1 as polled_gpus"
+        )
+        for model in ("int_phase__parts", "int_nvlink__edge_intervals", "int_phase__traffic"):
+            con.execute(f"create table intermediate.{model} as {compiled(built, model)}")
+        moved = con.execute("select nvlink_gb * 1e9 from intermediate.int_phase__traffic").fetchone()[0]
+    expected = sum(
+        n * (min(e, stop) - max(s, start)) / (e - s)
+        for _, s, e, n in intervals
+        for start, stop in phases
+        if n and e > start and s < stop
+    )
+    # each cut of an interval is rounded to whole bytes
+    assert moved == pytest.approx(expected, rel=1e-9, abs=2 * len(intervals) * (len(phases) + 1))
 
 
 spans = st.lists(

@@ -45,19 +45,35 @@
     {{ return({'relations': [target_relation]}) }}
 {% endmaterialization %}
 
-{# A view that is only written when the models have changed: each write would be a commit. #}
+{# A table in memory, filled for a few traces at a time: `chunk_filter` keeps to them. What the SQL goes through
+   may be much larger than what it leaves (windows over single counter reads), so this bounds memory. #}
+{% materialization in_chunks, adapter='duckdb' %}
+    {%- set target_relation = this.incorporate(type='table') -%}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {% call statement('main') -%}
+        set variable chunk_traces = cast([] as varchar[]);
+        create or replace table {{ target_relation }} as
+        {{ compiled_code }};
+        {% for row in run_query('select distinct chunk from memory.main.pending_traces order by chunk') -%}
+        set variable chunk_traces = [{{ trace_list('select trace_id from memory.main.pending_traces where chunk = ' ~ row[0]) }}];
+        insert into {{ target_relation }}
+        {{ compiled_code }};
+        {% endfor -%}
+        reset variable chunk_traces;
+    {%- endcall %}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {% do adapter.commit() %}
+    {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}
+
+{# A view of the lake; each write is a commit, so `tracelake build` leaves views out while the models are the same. #}
 {% materialization lake_view, adapter='duckdb' %}
-    {%- set existing = load_cached_relation(this) -%}
     {%- set target_relation = this.incorporate(type='view') -%}
     {{ run_hooks(pre_hooks, inside_transaction=True) }}
     {% call statement('main') -%}
-        {% if existing is not none and env_var('TRACELAKE_VIEWS', 'write') == 'keep' -%}
-            select 1
-        {%- else -%}
-            create or replace view {{ target_relation }} as (
-                {{ compiled_code }}
-            )
-        {%- endif %}
+        create or replace view {{ target_relation }} as (
+            {{ compiled_code }}
+        )
     {%- endcall %}
     {{ run_hooks(post_hooks, inside_transaction=True) }}
     {% do adapter.commit() %}

@@ -1,63 +1,26 @@
-with intervals as (
-
-    select
-        trace_no,
-        gpu_index,
-        start_ns,
-        end_ns,
-        -- the older script reads a reset as no traffic
-        coalesce(bytes, 0) as bytes
-    from {{ ref('int_nvlink__intervals') }}
-
-),
-
-traces as (
+with traces as (
 
     select * from {{ ref('int_trace__pending') }}
 
 ),
 
-bounds as (
+gpus as (
 
-    select
-        intervals.trace_no,
-        intervals.gpu_index,
-        min(intervals.start_ns) as first_start_ns,
-        max(intervals.end_ns) as last_end_ns,
-        coalesce(any_value(traces.profile_start_ns), min(intervals.start_ns)) as origin_ns,
-        greatest(min(intervals.start_ns), coalesce(any_value(traces.profile_start_ns), min(intervals.start_ns)))
-        + 1000000000 as split_ns
-    from intervals
-    inner join traces on intervals.trace_no = traces.trace_no
-    group by intervals.trace_no, intervals.gpu_index
+    select * from {{ ref('int_nvlink__polled_gpus') }}
 
 ),
 
-placed as (
+cells as (
 
     select
-        intervals.*,
-        bounds.first_start_ns,
-        bounds.last_end_ns,
-        bounds.split_ns,
-        intervals.start_ns - bounds.origin_ns as offset_ns,
-        cast(floor((intervals.start_ns - bounds.origin_ns) / 1e7) as bigint) as whole_buckets
-    from intervals
-    inner join bounds on intervals.trace_no = bounds.trace_no and intervals.gpu_index = bounds.gpu_index
-
-),
-
-keyed as (
-
-    select
-        *,
-        -- seconds rounded to two decimals, half to even
-        whole_buckets + cast(
-            offset_ns - whole_buckets * 10000000 > 5000000
-            or (offset_ns - whole_buckets * 10000000 = 5000000 and whole_buckets % 2 <> 0)
-            as bigint
-        ) as bucket
-    from placed
+        trace_no,
+        gpu_index,
+        legacy_bucket,
+        legacy_part,
+        -- the older script reads a reset as no traffic
+        coalesce(sum(bytes), 0) as bytes
+    from {{ ref('int_nvlink__cells') }}
+    group by trace_no, gpu_index, legacy_bucket, legacy_part
 
 ),
 
@@ -66,10 +29,9 @@ buckets as (
     select
         trace_no,
         gpu_index,
-        bucket,
         sum(bytes) / 1e7 as gb_s
-    from keyed
-    group by trace_no, gpu_index, bucket
+    from cells
+    group by trace_no, gpu_index, legacy_bucket
 
 ),
 
@@ -85,18 +47,36 @@ peaks as (
 
 ),
 
-gpu_totals as (
+gpu_bytes as (
 
     select
         trace_no,
         gpu_index,
         sum(bytes) as bytes,
-        cast(sum(bytes) as double) / nullif(max(last_end_ns) - min(first_start_ns), 0) as avg_gb_s,
-        coalesce(sum(bytes) filter (where start_ns >= split_ns - 1000000000 and start_ns < split_ns), 0) / 1e9 as prefill_gb_s,
-        cast(coalesce(sum(bytes) filter (where start_ns >= split_ns), 0) as double)
-        / nullif(greatest(max(last_end_ns) - max(split_ns), 0), 0) as decode_gb_s
-    from keyed
+        coalesce(sum(bytes) filter (where legacy_part = 1), 0) as prefill_bytes,
+        coalesce(sum(bytes) filter (where legacy_part = 2), 0) as decode_bytes
+    from cells
     group by trace_no, gpu_index
+
+),
+
+gpu_totals as (
+
+    select
+        gpu_bytes.trace_no,
+        gpu_bytes.gpu_index,
+        gpu_bytes.bytes,
+        gpu_bytes.bytes / nullif(gpus.last_sample_ns - gpus.first_sample_ns, 0) as avg_gb_s,
+        gpu_bytes.prefill_bytes / 1e9 as prefill_gb_s,
+        gpu_bytes.decode_bytes / nullif(
+            greatest(
+                gpus.last_sample_ns - greatest(gpus.first_sample_ns, traces.profile_start_ns) - 1000000000, 0
+            ),
+            0
+        ) as decode_gb_s
+    from gpu_bytes
+    inner join traces on gpu_bytes.trace_no = traces.trace_no
+    inner join gpus on gpu_bytes.trace_no = gpus.trace_no and gpu_bytes.gpu_index = gpus.gpu_index
 
 ),
 

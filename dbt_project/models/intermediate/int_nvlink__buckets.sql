@@ -1,7 +1,13 @@
-with intervals as (
+with cells as (
 
-    select * from {{ ref('int_nvlink__intervals') }}
-    where bytes is not null
+    select * from {{ ref('int_nvlink__cells') }}
+
+),
+
+intervals as (
+
+    select * from cells
+    where start_ns is not null and bytes is not null
 
 ),
 
@@ -11,7 +17,7 @@ windows as (
 
 ),
 
--- bytes moved before and by the end of the part that lies in the window: few intervals straddle its edges
+-- bytes moved before and by the end of the part that lies in the window
 placed as not materialized (
 
     select
@@ -103,6 +109,25 @@ pieces as (
     select * from middles
     union all by name
     select * from tails
+    union all by name
+    -- intervals summed by the bucket they begin in, which may end in the next
+    select
+        trace_no,
+        gpu_index,
+        is_tx,
+        bucket,
+        bytes - tail_bytes as bytes
+    from cells
+    where start_ns is null
+    union all by name
+    select
+        trace_no,
+        gpu_index,
+        is_tx,
+        last_bucket as bucket,
+        tail_bytes as bytes
+    from cells
+    where start_ns is null and last_bucket > bucket
 
 ),
 

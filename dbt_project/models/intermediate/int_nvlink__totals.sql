@@ -39,9 +39,8 @@ resets as (
 
     select
         trace_no,
-        count(*) as counter_resets
-    from {{ ref('int_nvlink__intervals') }}
-    where bytes is null
+        sum(reset_intervals) as counter_resets
+    from {{ ref('int_nvlink__cells') }}
     group by trace_no
 
 ),

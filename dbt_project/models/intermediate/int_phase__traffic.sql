@@ -1,7 +1,21 @@
 with intervals as (
 
-    select * from {{ ref('int_nvlink__intervals') }}
-    where bytes is not null
+    select
+        trace_no,
+        gpu_index,
+        start_ns,
+        end_ns,
+        bytes
+    from {{ ref('int_nvlink__edge_intervals') }}
+    union all by name
+    select
+        trace_no,
+        gpu_index,
+        start_ns,
+        end_ns,
+        bytes
+    from {{ ref('int_nvlink__cells') }}
+    where start_ns is not null and bytes > 0
 
 ),
 
@@ -30,38 +44,9 @@ totals as (
 
 ),
 
-spread_phases as (
-
-    select
-        phases.trace_no,
-        phases.phase,
-        phases.start_ns,
-        phases.end_ns,
-        windows.window_start_ns,
-        windows.window_end_ns,
-        unnest(
-            range(
-                (phases.start_ns - windows.window_start_ns) // {{ bucket_ns() }},
-                (phases.end_ns - 1 - windows.window_start_ns) // {{ bucket_ns() }} + 1
-            )
-        ) as bucket
-    from phases
-    inner join windows on phases.trace_no = windows.trace_no
-
-),
-
--- the part of a phase that lies in one bucket
 cells as (
 
-    select
-        trace_no,
-        phase,
-        bucket,
-        greatest(start_ns, window_start_ns + bucket * {{ bucket_ns() }}) as start_ns,
-        least(end_ns, window_start_ns + (bucket + 1) * {{ bucket_ns() }}) as end_ns,
-        start_ns <= window_start_ns + bucket * {{ bucket_ns() }}
-        and end_ns >= least(window_start_ns + (bucket + 1) * {{ bucket_ns() }}, window_end_ns) as is_whole
-    from spread_phases
+    select * from {{ ref('int_phase__parts') }}
 
 ),
 
@@ -101,8 +86,7 @@ placed as (
     from intervals
     inner join windows on intervals.trace_no = windows.trace_no
     where
-        intervals.bytes > 0
-        and intervals.end_ns > windows.window_start_ns
+        intervals.end_ns > windows.window_start_ns
         and intervals.start_ns < windows.window_end_ns
 
 ),

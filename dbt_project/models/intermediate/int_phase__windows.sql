@@ -36,9 +36,10 @@ patterns as (
 
 ),
 
-intervals as (
+cells as (
 
-    select * from {{ ref('int_nvlink__intervals') }}
+    select * from {{ ref('int_nvlink__cells') }}
+    where first_moved_ns is not null
 
 ),
 
@@ -113,15 +114,15 @@ by_request as (
 traffic as (
 
     select
-        intervals.trace_no,
-        min(greatest(intervals.start_ns, windows.window_start_ns)) as first_ns
-    from intervals
-    inner join windows on intervals.trace_no = windows.trace_no
+        cells.trace_no,
+        min(greatest(cells.first_moved_ns, windows.window_start_ns)) as first_ns
+    from cells
+    inner join windows on cells.trace_no = windows.trace_no
     where
-        intervals.bytes > 0
-        and intervals.end_ns > windows.window_start_ns
-        and intervals.start_ns < windows.window_end_ns
-    group by intervals.trace_no
+        -- intervals that were summed lie in the window
+        cells.start_ns is null
+        or (cells.end_ns > windows.window_start_ns and cells.start_ns < windows.window_end_ns)
+    group by cells.trace_no
 
 ),
 
