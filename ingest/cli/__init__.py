@@ -16,6 +16,7 @@ _VERBS = {
     "ingest": "ingest_",
     "validate": "validate",
     "scrub": "scrub",
+    "inbox": "inbox",
     "build": "build_",
     "metrics": "query",
     "compare": "compare",
