@@ -27,6 +27,8 @@ from ingest.lake import Lake
 MS = 1e6  # ns
 # NCCL's kernel of each collective that the journals name
 _KERNELS = {"all_reduce": "AllReduce", "all_gather": "AllGather", "all_to_all": "SendRecv"}
+# NCCL's own NVTX range of each, written by the host on every rank, also where one rank needs no kernel
+_RANGES = {"all_reduce": "ncclAllReduce", "all_gather": "ncclAllGather", "all_to_all": "ncclGroupStart"}
 
 
 def main(words: list[str]) -> int:
@@ -74,9 +76,10 @@ class Check:
             "window_s": [metrics["window_s"], self._window_s()],
             "bytes": self.bytes(),
             "peak_gb_s": [metrics["peak_nvlink_gb_s"], [2 * r["gb_s_a_direction"] for r in self.journals[0]["reference"]]],
-            "reference": [self.reference(i) for i in range(2)],
+            "reference": [self.reference(i) for i in range(len(self.journals[0]["reference"]))],
             "phases": self.phases(),
             "collectives": self.collectives(),
+            "calls": self.calls(),
             "nccl_time_share_pct": [metrics["nccl_time_share_pct"], self.nsys_share("nsys_stats_window.csv")],
             "nsys_stats": self.nsys_stats(),
             "polls": self._rows(
@@ -230,6 +233,22 @@ class Check:
                     }
                 )
         return found
+
+    def calls(self) -> dict[str, list[int]]:
+        """Return for each collective NCCL's NVTX ranges in the window, against the calls of all journals."""
+        logged: Counter[str] = Counter()
+        for journal in self.journals:
+            for step in journal["steps"]:
+                for name, _, times in step["collectives"]:
+                    logged[name] += times
+        counted = dict(
+            self._rows(
+                "select r.text, count(*) from lake.raw.nvtx_ranges r join lake.marts.experiment_metrics m "
+                "using (trace_id) where trace_id = ? and r.domain = 'NCCL' "
+                "and r.start_ns >= m.window_start_ns and r.start_ns < m.window_end_ns group by 1"
+            )
+        )
+        return {name: [counted.get(_RANGES[name], 0), count] for name, count in logged.items()}
 
     def nsys_share(self, name: str) -> float | None:
         """Return NCCL's share in a table of ``nsys stats --report cuda_gpu_kern_sum``, in %."""
