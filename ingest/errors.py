@@ -49,7 +49,21 @@ class UsageError(TracelakeError):
 
 
 class CardError(TracelakeError):
-    """A workload card is missing, broken or refused."""
+    """A workload card is missing, broken or refused.
+
+    ``problems`` holds (field, what, remedy) for each field that the card's schema refuses.
+    """
+
+    def __init__(
+        self,
+        where: object,
+        what: str,
+        hint: str | None = None,
+        *,
+        problems: Iterable[tuple[str, str, str]] = (),
+    ) -> None:
+        super().__init__(where, what, hint)
+        self.problems = tuple(problems)
 
 
 class TraceError(TracelakeError):

@@ -46,7 +46,7 @@ class StagedTrace:
 
 @dataclass
 class IngestResult:
-    """What an ingest did."""
+    """What an ingest did; ``rows`` are the trace's own, without those that a check adds."""
 
     trace_id: str
     outcome: str  # ingested, replaced or unchanged
@@ -88,13 +88,14 @@ def ingest(
                 "--replace puts the new content in its place.",
             )
         with stage(trace, lake.data, temp=temp, progress=progress) as staged:
+            rows = dict(staged.staged.rows)
             if check is not None:
                 check(staged, lake)
             outcome = lake.commit(trace.trace_id, content, staged.staged, replace=replace)
         return IngestResult(
             trace.trace_id,
             outcome,
-            staged.staged.rows,
+            rows,
             staged.skips,
             trace.ignored,
             time.monotonic() - started,

@@ -307,7 +307,7 @@ def test_the_card_is_held_against_gpus_and_their_names() -> None:
         gpu_kernels=[{**KERNEL, "gpu_index": g, "start_ns": WALL, "end_ns": WALL + 5} for g in (0, 0, 1)],
     )
     assert facts["traces", "gpu_model_differs", None] == 1
-    assert facts["traces", "tp_beyond_traffic", None] == 3
+    assert facts["traces", "tp_beyond_traffic", None] == 1  # of the two that were polled
     assert facts["traces", "tp_beyond_kernels", None] == 2
     assert (facts["traces", "declared_gpus", None], facts["traces", "observed_gpus", None]) == (8, 2)
 

@@ -62,12 +62,13 @@ class Card:
     """A workload card that passed.
 
     ``fields`` holds the columns of ``raw.traces`` that come from the card; ``document`` the normalised card,
-    plain values only; ``normalisations`` what was changed on the way.
+    plain values only; ``normalisations`` what was changed on the way; ``where`` names the file.
     """
 
     fields: dict[str, Any]
     document: dict[str, Any]
     normalisations: list[Normalisation]
+    where: str
 
 
 def load_card(path: Path) -> Card:
@@ -95,7 +96,7 @@ def parse_card(data: bytes | str, where: str) -> Card:
     library = (document.get("Model-executor") or {}).get("communication_library") or {}
     for name in [n for n in library.get("env") or {} if _PERSONAL_ENV.fullmatch(n)]:
         del library["env"][name]
-    return Card(_fields(document), document, changes)
+    return Card(_fields(document), document, changes, where)
 
 
 def card_error(where: str, wrong: list[Problem]) -> CardError:
@@ -103,7 +104,8 @@ def card_error(where: str, wrong: list[Problem]) -> CardError:
     lines = [f"{p.path}: {p.what}" if p.path else p.what for p in wrong[:10]]
     if len(wrong) > 10:
         lines.append(f"and {len(wrong) - 10} more.")
-    return CardError(where, "\n  ".join(lines), wrong[0].remedy)
+    problems = [(p.path, p.what, p.remedy) for p in wrong]
+    return CardError(where, "\n  ".join(lines), wrong[0].remedy, problems=problems)
 
 
 def _fields(document: dict[str, Any]) -> dict[str, Any]:

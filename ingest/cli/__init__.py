@@ -17,6 +17,7 @@ _VERBS = {
     "validate": "validate",
     "scrub": "scrub",
     "inbox": "inbox",
+    "quality": "quality",
     "build": "build_",
     "metrics": "query",
     "compare": "compare",

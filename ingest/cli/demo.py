@@ -26,12 +26,13 @@ def demo(obj: dict[str, Any], out: Path) -> None:
     from ingest.cli.output import print_rows, write_csv
     from ingest.lake import Lake
     from ingest.load import ingest
+    from ingest.quality.check import Check
     from ingest.resources import resource
 
     root = out / "lake"
     with Lake.create(root) as lake:
         for path in sorted(resource("traces").iterdir()):
-            result = ingest(path, lake)
+            result = ingest(path, lake, check=Check())
             click.echo(f"ingest {path.name}: {result.outcome}, {sum(result.rows.values())} rows", err=True)
     with progress() as tick:
         built = build(root, progress=tick)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ingest.load import IngestResult
+    from ingest.quality.check import Check
 
 
 @click.command()
@@ -22,17 +23,23 @@ if TYPE_CHECKING:
 @click.option(
     "--id", "trace_id", metavar="ID", help="Name the trace otherwise than its directory (one PATH only)."
 )
+@click.option(
+    "--allow-findings",
+    is_flag=True,
+    help="Take in traces with findings, the findings on record; errors never pass.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="No progress, no list of skipped rows.")
 @format_options
 @click.pass_obj
 def ingest(
-    obj: dict[str, Any], paths: tuple[str, ...], replace: bool, trace_id: str | None, quiet: bool,
-    as_json: bool, as_csv: bool,
+    obj: dict[str, Any], paths: tuple[str, ...], replace: bool, trace_id: str | None, allow_findings: bool,
+    quiet: bool, as_json: bool, as_csv: bool,
 ) -> None:  # fmt: skip
     """Bring traces (directories or archives) into the lake.
 
     A trace holds a workload card and the files that profilers, pollers and benchmark clients left behind.
-    Each trace is one commit: whole or not at all. The same content twice is a no-op.
+    Each trace is one commit: whole or not at all. The same content twice is a no-op. The checks of `validate`
+    run first; what they find stands in `quality_findings`.
 
     \b
     Example:
@@ -41,6 +48,7 @@ def ingest(
     from ingest.errors import TracelakeError, UsageError
     from ingest.lake import Lake
     from ingest.load import ingest as load
+    from ingest.quality.check import Check
 
     if trace_id is not None and len(paths) > 1:
         raise UsageError("--id", "names one trace, but several paths were given.")
@@ -48,9 +56,13 @@ def ingest(
     failed = 0
     with Lake.create(obj["lake"]) as lake:
         for path in paths:
+            check = Check(allow_findings=allow_findings)
             try:
                 with _progress(quiet) as progress:
-                    result = load(Path(path), lake, replace=replace, trace_id=trace_id, progress=progress)
+                    result = load(
+                        Path(path), lake, replace=replace, trace_id=trace_id, progress=progress, check=check
+                    )
+                page = check.write_docs(lake, result)
             except TracelakeError as exc:
                 if obj["debug"]:
                     raise
@@ -59,6 +71,7 @@ def ingest(
                 continue
             if not quiet:
                 _tell(result)
+                _tell_findings(result.trace_id, check, page)
             rows.append((result.trace_id, result.outcome, sum(result.rows.values())))
     if rows or not failed:
         print_rows(("trace_id", "outcome", "rows"), rows, as_json=as_json, as_csv=as_csv)
@@ -81,6 +94,13 @@ def _tell(result: IngestResult) -> None:
         )
     for i in result.ignored:
         click.echo(f"{result.trace_id}: {i.name}: ignored: {i.reason}", err=True)
+
+
+def _tell_findings(trace_id: str, check: Check, page: Path | None) -> None:
+    for finding in check.findings:
+        click.echo(f"{trace_id}: {finding.severity}: {finding}\n  {finding.remedy}", err=True)
+    if page is not None:
+        click.echo(f"{trace_id}: taken in with findings; see {page}", err=True)
 
 
 @contextmanager
@@ -115,12 +135,14 @@ def remove(obj: dict[str, Any], trace_ids: tuple[str, ...]) -> None:
       tracelake remove qwen3-32b-tp_4-batch_1
     """
     from ingest.lake import Lake
+    from ingest.quality.data_docs import remove_page
 
     with Lake(obj["lake"]) as lake:
         for trace_id in trace_ids:
             lake.require(trace_id)
         for trace_id in trace_ids:
             lake.remove(trace_id)
+            remove_page(lake.place.root, trace_id)
             click.echo(f"{trace_id}: removed; `tracelake build` takes it out of the marts.", err=True)
 
 

@@ -1,63 +1,68 @@
-"""``validate``: read a trace as ``ingest`` would, without a lake."""
+"""``validate``: examine traces as ``ingest`` would, without a lake."""
 
 from __future__ import annotations
 
-import tempfile
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from ingest.cli.output import format_options, print_rows
 
+if TYPE_CHECKING:
+    from ingest.quality.examine import Examination
+
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="PATH…")
+@click.option("--allow-findings", is_flag=True, help="Findings are no failure: only errors exit with 1.")
+@click.option("--docs", type=click.Path(path_type=Path), metavar="DIR",
+              help="Write the Data Docs of each trace below this folder.")  # fmt: skip
 @format_options
 @click.pass_obj
-def validate(obj: dict[str, Any] | None, paths: tuple[str, ...], as_json: bool, as_csv: bool) -> None:
+def validate(
+    obj: dict[str, Any] | None, paths: tuple[str, ...], allow_findings: bool, docs: Path | None,
+    as_json: bool, as_csv: bool,
+) -> None:  # fmt: skip
     """Say whether traces (directories or archives) may enter the lake, and why not.
 
-    Reads card and files whole, as `ingest` does, and opens no lake. Exit 1 when a trace would be refused.
+    Reads card and files whole, as `ingest` does, judges them by the same rules, and opens no lake. Each
+    verdict is accepted, accepted with findings (`ingest` then wants --allow-findings) or refused. Exits with 1
+    where `ingest` would refuse.
 
     \b
     Example:
       tracelake validate runs/qwen3-32b-tp_4-batch_1
+      tracelake validate --docs reports uploads/*.tar.zst
     """
-    from ingest.errors import TracelakeError
-    from ingest.lake.writer import check_trace_id
-    from ingest.load import stage
-    from ingest.trace import open_trace
+    from ingest.quality.examine import examine
 
-    rows: list[tuple[Any, ...]] = []
+    found = []
     for path in paths:
-        try:
-            with open_trace(Path(path)) as trace, tempfile.TemporaryDirectory(prefix="tracelake-") as scratch:
-                check_trace_id(trace.trace_id)
-                for n in trace.card.normalisations:
-                    click.echo(
-                        f"{trace.trace_id}: card: {n.path}: {n.before!r} read as {n.after!r}: {n.reason}",
-                        err=True,
-                    )
-                for i in trace.ignored:
-                    click.echo(f"{trace.trace_id}: {i.name}: ignored: {i.reason}", err=True)
-                with stage(trace, Path(scratch)) as staged:
-                    for name, s in staged.skips:
-                        click.echo(
-                            f"{trace.trace_id}: {name}: {s.severity}: {s.action} {s.rows} rows of {s.table}: {s.code}. {s.remedy or ''}".rstrip(),
-                            err=True,
-                        )
-                    findings = sum(s.severity != "info" for _, s in staged.skips)
-                    skipped = sum(s.rows for _, s in staged.skips if s.action == "skipped")
-                    rows.append(
-                        (trace.trace_id, "accepted", sum(staged.staged.rows.values()), skipped, findings)
-                    )
-        except TracelakeError as exc:
-            if obj and obj.get("debug"):
-                raise
-            click.echo(f"tracelake: {exc}", err=True)
-            rows.append((Path(path).name, "refused", None, None, None))
-    columns = ("trace_id", "verdict", "rows", "rows_skipped", "findings")
+        one = examine(Path(path), reraise=bool(obj and obj.get("debug")))
+        for note in one.notes:
+            click.echo(f"{one.trace_id}: {note}", err=True)
+        if docs is not None:
+            _write_docs(docs, one)
+        found.append(one)
+    columns: tuple[str, ...] = ("trace_id", "verdict", "rows", "rows_skipped", "errors", "findings")
+    rows: list[tuple[Any, ...]] = [
+        (e.trace_id, e.verdict, e.rows, e.rows_skipped, e.count("error"), e.count("finding")) for e in found
+    ]
+    if as_json or as_csv:
+        columns = (*columns, "notes")
+        rows = [(*row, [asdict(n) for n in e.notes]) for row, e in zip(rows, found, strict=True)]
     print_rows(columns, rows, as_json=as_json, as_csv=as_csv)
-    if any(row[1] == "refused" for row in rows):
+    passing = {"accepted", "accepted with findings"} if allow_findings else {"accepted"}
+    if any(e.verdict not in passing for e in found):
         raise click.exceptions.Exit(1)
+
+
+def _write_docs(folder: Path, one: Examination) -> None:
+    """Write a trace's page; one that could not be read whole has no facts to show."""
+    from ingest.quality.data_docs import page_path, write_page
+
+    if one.facts is not None:
+        page = write_page(page_path(folder, one.trace_id), one.trace_id, one.facts)
+        click.echo(f"{one.trace_id}: see {page}", err=True)

@@ -1,6 +1,15 @@
+with totals as (
+
+    select
+        count(*) filter (where end_ns is null)::double as unclosed_ranges,
+        100.0 * count(*) filter (where end_ns is null) / nullif(count(*), 0) as unclosed_ranges_pct
+    from nvtx_ranges
+
+)
+
 select
-    'unclosed_ranges' as fact,
+    fact,
     null as subject,
-    count(*) filter (where end_ns is null) as value,
+    value,
     null as text
-from nvtx_ranges
+from totals unpivot include nulls (value for fact in (columns(*)))

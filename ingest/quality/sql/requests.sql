@@ -11,6 +11,7 @@ totals as (
 
     select
         count(*) filter (where not succeeded)::double as failed_requests,
+        100.0 * count(*) filter (where not succeeded) / nullif(count(*), 0) as failed_requests_pct,
         count(*) filter (where succeeded and ttft_s > e2e_s)::double as ttft_above_e2e,
         count(*) filter (where succeeded and coalesce(output_tokens, 0) = 0)::double as empty_outputs,
         count(*) filter (

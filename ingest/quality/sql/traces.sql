@@ -12,7 +12,9 @@ with traffic as (
 movers as (
 
     -- of a lone GPU without NVLink the counters say nothing: null
-    select case when count(*) > 0 then count(*) filter (where bytes > 1e6) end as gpus
+    select
+        nullif(count(*), 0) as polled,
+        case when count(*) > 0 then count(*) filter (where bytes > 1e6) end as gpus
     from traffic
 
 ),
@@ -86,16 +88,28 @@ totals as (
 
 ),
 
+measured as (
+
+    select
+        (select count(*) from nvlink_samples)
+        + (select count(*) from gpu_kernels)
+        + (select count(*) from gpu_metrics)
+        + (select count(*) from benchmark_runs)
+        + (select count(*) from requests) as row_count
+
+),
+
 wide as (
 
     select
+        measured.row_count::double as measured_rows,
         coalesce(card.gpus_per_node, card.gpu_count)::double as declared_gpus,
         (select count(*) from gpus)::double as observed_gpus,
         card.tp::double as declared_tp,
         movers.gpus::double as gpus_with_traffic,
         -- across nodes a trace of one machine cannot hold them all; NVLink is silent at TP 1
         case when card.tp > 1 and card.tp <= coalesce(card.gpus_per_node, card.gpu_count, card.tp)
-            then card.tp - movers.gpus
+            then least(card.tp, movers.polled) - movers.gpus
         end::double as tp_beyond_traffic,
         case when card.tp <= coalesce(card.gpus_per_node, card.gpu_count, card.tp) then card.tp - kernel_gpus.gpus end::double
             as tp_beyond_kernels,
@@ -116,6 +130,7 @@ wide as (
         100.0 * (coalesce(lengths.output_len, totals.output_len) - card.output_len) / nullif(card.output_len, 0)
             as output_len_difference_pct
     from traces as card
+    cross join measured
     cross join movers
     cross join kernel_gpus
     cross join models
