@@ -45,25 +45,19 @@ def validate(by_table: dict[str, list[dict[str, Any]]], tables: Iterable[str]) -
 
 
 def frame(table: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
-    """Return one row a subject, one column a fact and one a fact's words, all facts of the catalogue.
+    """Return one row a subject, one column a fact, for all facts of the catalogue about the table.
 
-    Text comes from the trace and ends in a page that GX builds without escaping it: it is escaped here.
+    Subjects come from the trace and end in a page that GX builds without escaping: they are escaped here.
     """
     import pandas as pd
 
     facts = [f.fact for f in catalogue().values() if table in f.tables]
     subjects = dict.fromkeys(row["subject"] for row in rows)
-    cells: dict[str, dict[str | None, Any]] = {c: {} for f in facts for c in (f, f"{f}_text")}
+    cells: dict[str, dict[str | None, float | None]] = {fact: {} for fact in facts}
     for row in rows:
         cells[row["fact"]][row["subject"]] = row["value"]
-        cells[f"{row['fact']}_text"][row["subject"]] = (
-            None if row["text"] is None else html.escape(row["text"])
-        )
     columns = {
-        name: pd.Series(
-            [cell.get(s) for s in subjects], dtype="object" if name.endswith("_text") else "float64"
-        )
-        for name, cell in cells.items()
+        fact: pd.Series([cell.get(s) for s in subjects], dtype="float64") for fact, cell in cells.items()
     }
     shown = [WHOLE if s is None else html.escape(s) for s in subjects]
     return pd.DataFrame({"subject": pd.Series(shown, dtype="object"), **columns})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -74,7 +75,7 @@ def findings_of(by_table: dict[str, list[FactRow]], results: dict[str, Any]) -> 
         for name, subject in result.breaches:
             rule = rules[name]
             finding = _finding(rule, subject, by_table[table])
-            found.setdefault((table, rule.column, subject), []).append(finding)
+            found.setdefault((table, rule.fact, subject), []).append(finding)
     kept: list[Finding] = []
     for group in found.values():
         errors = [f for f in group if f.severity == "error"]
@@ -93,15 +94,13 @@ def _may_fail(table: str, rows: list[FactRow]) -> bool:
     rules: dict[str, list[Rule]] = {}
     for rule in suites()[table].rules:
         rules.setdefault(rule.fact, []).append(rule)
-    return any(
-        rule.may_fail(row["value"], row["text"]) for row in rows for rule in rules.get(row["fact"], ())
-    )
+    return any(rule.may_fail(row["value"]) for row in rows for rule in rules.get(row["fact"], ()))
 
 
 def _finding(rule: Rule, subject: str | None, rows: list[FactRow]) -> Finding:
     broken = next(r for r in rows if r["fact"] == rule.fact and r["subject"] == subject)
     # Other facts of the table and of the same subject may be named in a message.
-    words = {r["fact"]: _shown(r) for r in rows if r["subject"] is None}
+    words = defaultdict(lambda: "unknown", {r["fact"]: _shown(r) for r in rows if r["subject"] is None})
     words |= {r["fact"]: _shown(r) for r in rows if r["subject"] == subject}
     words |= {"value": _shown(broken), "text": broken["text"] or "", "subject": subject or rule.table}
     return Finding(

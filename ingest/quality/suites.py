@@ -1,8 +1,7 @@
 """The rules: Great Expectations suites, ``schemas/expectations/<table>.yml``, read without importing GX.
 
 A file is what ``great_expectations.ExpectationSuite(**document)`` takes, word for word. Its columns are facts of
-``schemas/facts.yml`` (``<fact>`` the value, ``<fact>_text`` the words); ``meta`` names the rule, how bad a breach
-is, what is said and what helps.
+``schemas/facts.yml``; ``meta`` names the rule, how bad a breach is, what is said and what helps.
 """
 
 from __future__ import annotations
@@ -28,38 +27,30 @@ _LIMITS = ("min_value", "max_value")
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One expectation of a suite: the column it judges, and what is said when it fails."""
+    """One expectation of a suite: the fact it judges, and what is said when it fails."""
 
     table: str
     name: str
     severity: Severity
-    column: str
+    fact: str
     message: str
     remedy: str
     type: str
     kwargs: dict[str, Any]
 
-    @property
-    def fact(self) -> str:
-        """The fact that the rule judges."""
-        return self.column.removesuffix("_text")
-
-    def may_fail(self, value: float | None, text: str | None) -> bool:
-        """Whether a fact could break the rule; only GX says whether it does.
+    def may_fail(self, value: float | None) -> bool:
+        """Whether a fact's value could break the rule; only GX says whether it does.
 
         Never false where GX would find something: that is a property test. It spares clean traces the
         seconds that importing GX takes.
         """
-        judged: Any = text if self.column.endswith("_text") else value
-        if judged is None:
+        if value is None:
             return False
-        if self.type == "expect_column_values_to_be_in_set":
-            return judged not in self.kwargs["value_set"]
         if self.type != "expect_column_values_to_be_between":
             return True
         low, high = self.kwargs.get("min_value"), self.kwargs.get("max_value")
-        below = low is not None and (judged <= low if self.kwargs.get("strict_min") else judged < low)
-        above = high is not None and (judged >= high if self.kwargs.get("strict_max") else judged > high)
+        below = low is not None and (value <= low if self.kwargs.get("strict_min") else value < low)
+        above = high is not None and (value >= high if self.kwargs.get("strict_max") else value > high)
         return below or above
 
 
