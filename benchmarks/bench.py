@@ -1,6 +1,6 @@
 """Measure speed and memory: ``python benchmarks/bench.py [NAME…] [--quick]``.
 
-Names: nvf1, nvf1-large, nsys, seven, add-one; all of them unless some are named. ``--quick`` takes a
+Names: nvf1, nvf1-large, nsys, validate, seven, add-one; all of them unless some are named. ``--quick`` takes a
 twentieth of the size. Data is made once under ``.bench/``. Each measurement is a process of its own, whose
 wall time, CPU time and peak memory the operating system reports; lines of JSON go to stdout.
 """
@@ -14,6 +14,7 @@ import shutil
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -63,7 +64,24 @@ def run_build(lake: str) -> None:
     print(json.dumps({"seconds": result.seconds, "built": len(result.traces_built)}))
 
 
-RUNNERS = {"ingest": run_ingest, "ingest-build": run_ingest_and_build, "build": run_build}
+def run_validate(path: str) -> None:
+    """Read a trace and measure its facts, without a lake; print the seconds of both, imports left out."""
+    from ingest.load import stage
+    from ingest.quality.facts import collect
+    from ingest.trace import open_trace
+
+    with tempfile.TemporaryDirectory(dir=WORK) as scratch, open_trace(Path(path)) as trace:
+        began = time.perf_counter()
+        with stage(trace, Path(scratch)) as staged:
+            read = time.perf_counter()
+            facts = collect(staged).num_rows
+            done = time.perf_counter()
+    print(json.dumps({"read_s": read - began, "facts_s": done - read, "facts": facts}))
+
+
+RUNNERS = {
+    "ingest": run_ingest, "ingest-build": run_ingest_and_build, "build": run_build, "validate": run_validate,
+}  # fmt: skip
 
 
 # ---- measuring
@@ -148,6 +166,22 @@ def nsys(scale: float) -> None:
     )  # fmt: skip
 
 
+def validate(scale: float) -> None:
+    """Read and measure 6.3 million counter records, and 3 million kernels."""
+    records, kernels = int(6_300_000 * scale), int(3_000_000 * scale)
+    for trace in (
+        simulated(f"nvf1-{records}", gpus=1, links=18, records=records, requests=0, kernels=0),
+        simulated(f"nsys-{kernels}", gpus=2, links=0, seconds=1, requests=0, kernels=kernels),
+    ):
+        runs = [measure_runner("validate", trace) for _ in range(3)]
+        report(
+            case="validate", trace=trace.name, peak_mb=max(r["peak_mb"] for r in runs), facts=runs[0]["facts"],
+            read_s=round(statistics.median(r["read_s"] for r in runs), 2),
+            facts_s=round(statistics.median(r["facts_s"] for r in runs), 2),
+            cpu_s=min(r["cpu_s"] for r in runs),
+        )  # fmt: skip
+
+
 def seven(scale: float) -> None:
     """Seven traces, ingest and build cold, against the loop in Python; and whether both agree."""
     traces = []
@@ -215,7 +249,14 @@ def add_one(scale: float) -> None:
     report(case="add-one", ratio=round(medians[count] / medians[2], 2))
 
 
-CASES = {"nvf1": nvf1, "nvf1-large": nvf1_large, "nsys": nsys, "seven": seven, "add-one": add_one}
+CASES = {
+    "nvf1": nvf1,
+    "nvf1-large": nvf1_large,
+    "nsys": nsys,
+    "validate": validate,
+    "seven": seven,
+    "add-one": add_one,
+}
 
 
 def main() -> None:
