@@ -12,6 +12,8 @@ import click
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ingest.build import BuildResult
+
 
 @click.command()
 @click.option(
@@ -42,10 +44,28 @@ def build(
             full_refresh=full_refresh, progress=tick,
         )  # fmt: skip
     click.echo(
-        f"built {len(result.traces_built)} traces, took out {len(result.traces_removed)}, "
-        f"{result.tests_passed} data tests passed, {result.seconds:.1f} s",
+        f"built {len(result.traces_built)} traces, took out {len(result.traces_removed)}, {result.seconds:.1f} s",
         err=True,
     )
+    click.echo(f"verdict: {verdict(Path(obj['lake']), result)}", err=True)
+
+
+def verdict(lake: Path, result: BuildResult) -> str:
+    """Say whether what was built can be believed: a failed test ends the build, findings came with the traces."""
+    from ingest.lake import Lake
+
+    if not result.traces_built:
+        return "good, the marts are as they were tested"
+    with Lake(lake, read_only=True) as opened:
+        findings, traces = opened.sql(
+            "select count(*), count(distinct trace_id) from lake.raw.quality_findings "
+            "where list_contains(?, trace_id)",
+            [result.traces_built],
+        )[0]
+    tested = f"{result.tests_passed} data tests passed"
+    if findings:
+        return f"{tested}; {findings} findings on record for {traces} traces (lake.raw.quality_findings)"
+    return f"good, {tested}, no findings on record"
 
 
 @contextmanager
