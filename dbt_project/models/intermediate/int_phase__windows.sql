@@ -12,27 +12,14 @@ traces as (
 
 ranges as (
 
-    select * from {{ ref('stg_nvtx_ranges') }}
-    where {{ pending_filter('trace_id') }} and range_text is not null and end_ns is not null
+    select * from {{ ref('int_phase__ranges') }}
 
 ),
 
 requests as (
 
-    select * from {{ ref('stg_requests') }}
-    where {{ pending_filter('trace_id') }} and succeeded and start_ns is not null
-
-),
-
-offsets as (
-
-    select * from {{ ref('int_clock__offsets') }}
-
-),
-
-patterns as (
-
-    select * from {{ ref('phase_patterns') }}
+    select * from {{ ref('int_requests__placed') }}
+    where succeeded and start_ns is not null
 
 ),
 
@@ -43,49 +30,15 @@ cells as (
 
 ),
 
-texts as (
-
-    select distinct range_text from ranges
-
-),
-
-phase_texts as (
-
-    select
-        texts.range_text,
-        arg_min(patterns.phase, patterns.priority) as phase,
-        arg_min(patterns.workload, patterns.priority) as workload
-    from texts
-    inner join patterns on regexp_matches(texts.range_text, patterns.pattern)
-    group by texts.range_text
-
-),
-
 nvtx as (
 
     select
-        traces.trace_no,
+        trace_no,
         1 as source_rank,
-        phase_texts.phase,
-        ranges.start_ns,
-        ranges.end_ns
+        phase,
+        start_ns,
+        end_ns
     from ranges
-    inner join phase_texts on ranges.range_text = phase_texts.range_text
-    inner join traces on ranges.trace_id = traces.trace_id
-    where coalesce(traces.phase, phase_texts.workload) = phase_texts.workload
-
-),
-
-placed_requests as (
-
-    select
-        traces.trace_no,
-        requests.start_ns + case requests.start_clock when 'epoch' then 0 else offsets.offset_ns end as start_ns,
-        cast(round(requests.ttft_s * 1e9) as bigint) as ttft_ns,
-        cast(round(requests.e2e_s * 1e9) as bigint) as e2e_ns
-    from requests
-    inner join traces on requests.trace_id = traces.trace_id
-    inner join offsets on requests.trace_id = offsets.trace_id
 
 ),
 
@@ -96,18 +49,18 @@ by_request as (
         2 as source_rank,
         'prefill' as phase,
         start_ns,
-        start_ns + ttft_ns as end_ns
-    from placed_requests
-    where ttft_ns is not null
+        first_token_ns as end_ns
+    from requests
+    where first_token_ns is not null
     union all by name
     select
         trace_no,
         2 as source_rank,
         'decode' as phase,
-        start_ns + ttft_ns as start_ns,
-        start_ns + e2e_ns as end_ns
-    from placed_requests
-    where e2e_ns > ttft_ns
+        first_token_ns as start_ns,
+        end_ns
+    from requests
+    where end_ns > first_token_ns
 
 ),
 

@@ -7,6 +7,10 @@
 -- depends_on: {{ ref('serving_metrics') }}
 -- depends_on: {{ ref('metric_values') }}
 -- depends_on: {{ ref('metric_abstentions') }}
+-- depends_on: {{ ref('requests_placed') }}
+-- depends_on: {{ ref('training_steps') }}
+-- depends_on: {{ ref('gpu_metric_timeline') }}
+-- depends_on: {{ ref('nvlink_source_agreement') }}
 with traces as (
 
     select * from {{ ref('int_trace__pending') }}
