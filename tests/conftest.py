@@ -70,7 +70,7 @@ def make_trace(card_text: str, nvf1_bytes: Callable[..., bytes]) -> Callable[...
         (folder / f"nvlink_trace_gpu{gpu}.bin").write_bytes(nvf1_bytes(records))
         for name, us in (("start", T0), ("end", T0 + samples * 1000)):
             (folder / f"timing_profile_{name}.json").write_text(
-                f'{{"name": "profile_{name}", "wall_clock_ns": {us * 1000}, "monotonic_ns": {us * 1000 - 10**15}}}'
+                f'{{"name": "profile_{name}", "wall_clock_ns": {us * 1000}, "monotonic_ns": {us * 1000 + 7}}}'
             )
         return folder
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
               help="Leave an upload alone until nothing of it changed for so long.")  # fmt: skip
 @click.option("--interval", type=click.FloatRange(min=0.1), default=2.0, show_default=True, metavar="SECONDS",
               help="With --watch: how often to look.")  # fmt: skip
+@click.option("--allow-findings", is_flag=True,
+              help="Take in traces with findings, the findings on record; errors never pass.")  # fmt: skip
 @format_options
 @click.pass_obj
 def inbox(
@@ -32,6 +34,7 @@ def inbox(
     watch: bool,
     quiet_for: float,
     interval: float,
+    allow_findings: bool,
     as_json: bool,
     as_csv: bool,
 ) -> None:
@@ -45,8 +48,10 @@ def inbox(
       tracelake inbox /srv/uploads --watch
     """
     from ingest.inbox import Inbox
+    from ingest.quality.check import Check
 
-    box = Inbox(Path(folder), obj["lake"], quiet_s=quiet_for)
+    check = Check(allow_findings=allow_findings)
+    box = Inbox(Path(folder), obj["lake"], quiet_s=quiet_for, check=check)
     if not watch:
         found = list(_told(box.run_once()))
         columns = ("upload", "outcome", "trace_id", "rows")

@@ -20,6 +20,7 @@ Clock = Literal["epoch", "monotonic"]
 NS = 1_000_000_000
 GRID_NS = 10_000_000  # 10 ms: windows begin and end on it
 MONOTONIC_AT_EPOCH_NS = 4_242_000_000_000  # what CLOCK_MONOTONIC reads at Plan.epoch_ns
+NSYS_CALLED_BEFORE_NS = 2_250_000_000  # before the first poll; its session starts a quarter of a second later
 DIRECTIONS = ("tx", "rx")
 
 

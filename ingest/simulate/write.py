@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ingest.errors import TraceError
 from ingest.simulate.counters import Account, write_counters
 from ingest.simulate.requests import make_requests, write_benchmark
-from ingest.simulate.scenario import MONOTONIC_AT_EPOCH_NS, Plan, Scenario
+from ingest.simulate.scenario import MONOTONIC_AT_EPOCH_NS, NSYS_CALLED_BEFORE_NS, Plan, Scenario
 from ingest.simulate.truth import (
     Truth,
     instants,
@@ -86,7 +86,7 @@ def _write_json(path: Path, content: dict[str, Any]) -> None:
 def _write_small_files(out: Path, plan: Plan) -> None:
     s = plan.scenario
     start, stop = plan.profile
-    for name, at in (("nsys_start", 0), ("profile_start", start), ("profile_end", stop)):
+    for name, at in (("nsys_start", -NSYS_CALLED_BEFORE_NS), ("profile_start", start), ("profile_end", stop)):
         wall = plan.epoch_ns + at
         _write_json(
             out / f"timing_{name}.json",
