@@ -32,7 +32,7 @@
             select
                 *
                 {%- for class in classes %},
-                {{ previous_end_ns('end_ns', keys, 'start_ns, is_instant', class) }} as {{ class }}_before
+                {{ previous_end_ns('case when ' ~ class ~ ' then end_ns end', keys, 'start_ns, is_instant') }} as {{ class }}_before
                 {%- endfor %}
             from (
                 select
