@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from ingest.contracts import contract, contracts
 from ingest.duck import connect
+from ingest.errors import ValidationError
 from ingest.formats.base import rows_batch
 from ingest.load import ingest, stage
 from ingest.quality.catalogue import catalogue, judged_tables
@@ -346,3 +347,37 @@ def test_facts_are_measured_of_a_trace_that_came_through_ingest(
     ingest(make_trace(tmp_path / "t"), lake, check=lambda s, _: s.add("quality_facts", collect(s)))
     got = lake.sql("select value from lake.raw.quality_facts where fact = 'polls' and subject = 'gpu 0'")
     assert got == [(40.0,)]
+
+
+EXTREMES = (-(2**63), -1, 0, 1, 2**62, 2**63 - 1)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    st.lists(st.tuples(*[st.sampled_from(EXTREMES)] * 3), min_size=1, max_size=5),
+    st.lists(st.sampled_from([0.0, 1.0, -1e300, float("inf"), float("nan")]), min_size=4, max_size=4),
+)
+def test_numbers_beyond_all_bounds_are_measured_or_refused_in_words(
+    numbers: list[tuple[int, int, int]], seconds: list[float]
+) -> None:
+    sample = {"gpu_index": 0, "direction": "tx"}
+    request = {"path": "r", "line": 1, "request_index": 0, "succeeded": True, "start_clock": "monotonic"}
+    try:
+        facts = facts_of(
+            nvlink_samples=[
+                {**sample, "sampled_ns": a, "host_ns": b, "counter_kib": c} for a, b, c in numbers
+            ],
+            gpu_kernels=[
+                {**KERNEL, "demangled_name": "ncclKernel", "start_ns": a, "end_ns": b} for a, b, _ in numbers
+            ],
+            requests=[
+                {**request, "start_ns": numbers[0][0], "ttft_s": seconds[0], "e2e_s": seconds[1],
+                 "itls_s": seconds[2:], "output_tokens": numbers[0][2]}
+            ],
+            benchmark_runs=[{"path": "r", "line": 1, "duration_s": seconds[2], "completed": numbers[0][1]}],
+        )  # fmt: skip
+    except ValidationError as exc:
+        said = str(exc)
+    else:
+        said = f"{facts['nvlink_samples', 'rows', None]:g} rows"
+    assert said == f"{len(numbers)} rows" or "centuries or exabytes apart" in said

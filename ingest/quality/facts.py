@@ -14,10 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import duckdb
 import pyarrow as pa
 
 from ingest.contracts import Contract, contract
 from ingest.duck import connect
+from ingest.errors import ValidationError
 from ingest.lake.attach import sql_string
 from ingest.quality.catalogue import Measured, catalogue, judged_tables
 from ingest.quality.clocks import clock_facts
@@ -25,8 +27,6 @@ from ingest.resources import resource
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
-
-    import duckdb
 
     from ingest.load import StagedTrace
 
@@ -74,21 +74,33 @@ def collect(staged: StagedTrace, con: duckdb.DuckDBPyConnection | None = None) -
 
 
 def measure(files: Mapping[str, Path], con: duckdb.DuckDBPyConnection | None = None) -> pa.Table:
-    """Return the facts of the raw tables in ``files`` (table to Parquet file; a trace may lack tables)."""
+    """Return the facts of the raw tables in ``files`` (table to Parquet file; a trace may lack tables).
+
+    Raises :class:`ValidationError` when numbers lie so far out that nothing can be computed with them.
+    """
     with _connection(con) as own:
         _make_views(own, files)
-        own.execute((_SQL / "prepare.sql").read_text(encoding="utf-8"))
-        found: list[Measured] = []
-        for table in judged_tables():
-            if table not in files:
-                found.append(Measured(table, "rows", None, 0))
-                continue
-            found += _common_facts(own, contract(table))
-            if (query := _SQL / f"{table}.sql").is_file():
-                rows = own.execute(query.read_text(encoding="utf-8")).fetchall()
-                found += [Measured(table, *row) for row in rows]
-        found += [m for m in clock_facts(own) if m.table in files]
-    return _rows(found)
+        try:
+            return _rows(list(_facts(own, files)))
+        except (duckdb.OutOfRangeException, duckdb.ConversionException) as exc:
+            raise ValidationError(
+                "times and counters",
+                f"two of them lie centuries or exabytes apart: {str(exc).splitlines()[0]}",
+                "a file is damaged: upload it anew.",
+            ) from exc
+
+
+def _facts(con: duckdb.DuckDBPyConnection, files: Mapping[str, Path]) -> Iterator[Measured]:
+    con.execute((_SQL / "prepare.sql").read_text(encoding="utf-8"))
+    for table in judged_tables():
+        if table not in files:
+            yield Measured(table, "rows", None, 0)
+            continue
+        yield from _common_facts(con, contract(table))
+        if (query := _SQL / f"{table}.sql").is_file():
+            for row in con.execute(query.read_text(encoding="utf-8")).fetchall():
+                yield Measured(table, *row)
+    yield from (m for m in clock_facts(con) if m.table in files)
 
 
 @contextmanager

@@ -120,7 +120,7 @@ select
     request_index,
     case start_clock when 'epoch' then start_ns when 'monotonic' then start_ns + offset_ns end as start_ns,
     case start_clock when 'epoch' then start_ns when 'monotonic' then start_ns + offset_ns end
-    + cast(1e9 * coalesce(e2e_s, 0) as bigint) as end_ns
+    + coalesce(try_cast(1e9 * e2e_s as bigint), 0) as end_ns
 from requests
 cross join offsets;
 
