@@ -29,7 +29,6 @@ traces as (
 
     select
         trace_no,
-        count(*) as requests,
         coalesce(
             min(unplaced_reason),
             case
@@ -139,6 +138,17 @@ shares as (
 
 ),
 
+homeless as (
+
+    select
+        trace_no,
+        sum(prompt_tokens + generated_tokens) filter (where own_ns + mixed_ns = 0)
+        > 0.01 * sum(prompt_tokens + generated_tokens) as has_lost_tokens
+    from measured
+    group by trace_no
+
+),
+
 summed as (
 
     select
@@ -161,22 +171,35 @@ wanted as (
 
 ),
 
-final as (
+judged as (
 
     select
         wanted.trace_no,
         wanted.phase,
-        case when traces.requests > 0 and traces.token_reason is null then coalesce(summed.prompt_tokens, 0) end as prompt_tokens,
+        coalesce(summed.prompt_tokens, 0) as prompt_tokens,
+        coalesce(summed.generated_tokens, 0) as generated_tokens,
         case
-            when traces.requests > 0 and traces.token_reason is null then coalesce(summed.generated_tokens, 0)
-        end as generated_tokens,
-        case
-            when traces.requests is null then 'the trace has no successful requests with details'
-            else traces.token_reason
+            when traces.trace_no is null then 'the trace has no successful requests with details'
+            when traces.token_reason is not null then traces.token_reason
+            when homeless.has_lost_tokens
+                then 'over 1 % of the tokens fall outside of all phase windows: do the clocks agree?'
         end as token_reason
     from wanted
     left join traces on wanted.trace_no = traces.trace_no
+    left join homeless on wanted.trace_no = homeless.trace_no
     left join summed on wanted.trace_no = summed.trace_no and wanted.phase = summed.phase
+
+),
+
+final as (
+
+    select
+        trace_no,
+        phase,
+        case when token_reason is null then prompt_tokens end as prompt_tokens,
+        case when token_reason is null then generated_tokens end as generated_tokens,
+        token_reason
+    from judged
 
 )
 
