@@ -304,15 +304,46 @@ def test_an_interrupt_exits_with_130_and_no_traceback(
     assert "Traceback" not in err
 
 
-def test_a_reader_that_goes_away_is_no_error() -> None:
-    script = "import sys; from ingest.cli import main; main(['traces', '--json'])"
+@pytest.mark.parametrize(
+    "arguments",
+    [["traces", "--json"], ["sql", "--csv", "select * from range(100000)"], ["ask"], ["--help"], ["attach"]],
+    ids=lambda a: a[0],
+)
+def test_a_reader_that_goes_away_is_no_error(arguments: list[str], filled: Path) -> None:
+    script = f"import sys; from ingest.cli import main; main({['--lake', str(filled), *arguments]!r})"
     with subprocess.Popen(
-        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd="/"
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout is not None
         process.stdout.close()
         assert process.stderr is not None
         err = process.stderr.read()
         process.wait(timeout=60)
-    assert err == ""
-    assert process.returncode in (0, 1)
+    assert (process.returncode, err) == (0, "")
+
+
+def test_a_pipe_closed_for_errors_too_ends_quietly() -> None:
+    script = "import sys; from ingest.cli import main; main(['no-such-verb'])"
+    with subprocess.Popen(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    ) as process:
+        assert process.stdout is not None
+        process.stdout.close()
+        process.wait(timeout=60)
+    assert process.returncode in (0, 2)
+
+
+def test_attach_and_files_have_json_and_csv(cli_run: Run, filled: Path) -> None:
+    for verb, columns in ((["attach"], ["statement"]), (["files", "gpus"], ["schema", "table", "path"])):
+        plain = cli_run("--lake", filled, *verb)[1].splitlines()
+        rows = json.loads(cli_run("--lake", filled, *verb, "--json")[1])
+        read = list(csv.DictReader(io.StringIO(cli_run("--lake", filled, *verb, "--csv")[1])))
+        assert rows == read
+        assert [list(r) for r in rows] == [columns] * len(plain)
+        assert [r[columns[-1]].removesuffix(";") for r in rows] == [x.removesuffix(";") for x in plain]
+
+
+def test_an_empty_query_is_bad_usage(cli_run: Run, lake_root: Path) -> None:
+    code, out, err = cli_run("--lake", lake_root, "sql", " ")
+    assert (code, out) == (2, "")
+    assert "the query is empty" in err

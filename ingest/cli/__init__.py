@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
+from contextlib import suppress
 from typing import Any
 
 import click
@@ -85,34 +87,54 @@ def cli(ctx: click.Context, lake: str, debug: bool) -> None:
 
 
 def main(argv: list[str] | None = None) -> None:
-    """Run the command; exit 0 fine, 1 bad data, 2 bad usage, 130 interrupted."""
-    arguments = sys.argv[1:] if argv is None else argv
+    """Run the command; exit 0 fine (a reader that went away included), 1 bad data, 2 bad usage, 130 interrupted."""
+    stdout = sys.stdout
+    try:
+        code = _run(sys.argv[1:] if argv is None else argv)
+        if sys.stdout is not None:
+            sys.stdout.flush()  # here and not at exit, where nobody could catch it
+    except BrokenPipeError:
+        code = _hush()
+    except SystemExit:
+        # click answers a closed pipe with exit 1, and with another stdout, by which alone it can be told.
+        if sys.stdout is stdout:
+            raise
+        code = _hush()
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     code: Any = 0
     try:
         code = cli.main(arguments, prog_name="tracelake", standalone_mode=False)
-    except click.exceptions.Abort:
-        code = _say("interrupted; nothing half-done was committed.", 130)
-    except KeyboardInterrupt:
-        code = _say("interrupted; nothing half-done was committed.", 130)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _say("interrupted; nothing half-done was committed.", 130)
     except click.ClickException as exc:
         exc.show()
-        code = 2
+        return 2
     except BrokenPipeError:
-        # The reader (head, less) went away: not an error, and Python must not complain at exit.
-        sys.stdout = None
-        code = 0
+        raise
     except TracelakeError as exc:
         if debug:
             raise
-        code = _say(str(exc), exc.exit_code)
+        return _say(str(exc), exc.exit_code)
     except Exception as exc:
         if debug:
             raise
-        code = _say(
+        return _say(
             f"{type(exc).__name__}: {exc}\nHint: this is a fault of tracelake; --debug shows where.", 1
         )
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
+
+
+def _hush() -> int:
+    """Let what is left to print go nowhere: the reader (head, less) has seen enough, which is no error."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError, AttributeError):  # a stream without a file, or none
+            os.dup2(nowhere, stream.fileno())
+    return 0
 
 
 def _say(text: str, code: int) -> int:

@@ -110,8 +110,9 @@ def _query(lake: Any, query: str, *parameters: Any) -> tuple[tuple[str, ...], li
 
 @click.command()
 @click.argument("table")
+@format_options
 @click.pass_obj
-def files(obj: dict[str, Any], table: str) -> None:
+def files(obj: dict[str, Any], table: str, as_json: bool, as_csv: bool) -> None:
     """Print the live Parquet files of a table, one a line, for Spark, Trino, Polars and others.
 
     \b
@@ -130,7 +131,12 @@ def files(obj: dict[str, Any], table: str) -> None:
             raise UsageError(table, "the lake has no such table.", f"known: {names}")
         order = {s: i for i, s in enumerate(_SEARCH_PATH)}
         best = min(found, key=lambda st: order.get(st[0], len(order)))
-        for path in lake.files(best[1], best[0]):
+        paths = lake.files(best[1], best[0])
+    if as_json or as_csv:
+        rows = [(*best, path) for path in paths]
+        print_rows(("schema", "table", "path"), rows, as_json=as_json, as_csv=as_csv)
+    else:
+        for path in paths:
             click.echo(path)
 
 
@@ -152,6 +158,8 @@ def sql(obj: dict[str, Any], query: str, as_json: bool, as_csv: bool) -> None:
     from ingest.errors import UsageError
 
     text = sys.stdin.read() if query == "-" else query
+    if not text.strip():
+        raise UsageError("", "the query is empty.", '`tracelake sql "from experiment_metrics"` is one.')
     with open_lake(obj) as lake:
         _use_search_path(lake)
         try:
@@ -173,8 +181,9 @@ def _use_search_path(lake: Any) -> None:
 
 
 @click.command()
+@format_options
 @click.pass_obj
-def attach(obj: dict[str, Any]) -> None:
+def attach(obj: dict[str, Any], as_json: bool, as_csv: bool) -> None:
     """Print the statements that open the lake in any DuckDB.
 
     \b
@@ -184,10 +193,13 @@ def attach(obj: dict[str, Any]) -> None:
     from ingest.lake.attach import attach_sql, lake_place
 
     place = lake_place(obj["lake"])
-    for name in place.extensions:
-        click.echo(f"INSTALL {name}; LOAD {name};")
-    click.echo(f"{attach_sql(place, read_only=True)};")
-    click.echo("USE lake;")
+    statements = [f"{verb} {name}" for name in place.extensions for verb in ("INSTALL", "LOAD")]
+    statements += [attach_sql(place, read_only=True), "USE lake"]
+    if as_json or as_csv:
+        print_rows(("statement",), [(s,) for s in statements], as_json=as_json, as_csv=as_csv)
+    else:
+        for statement in statements:
+            click.echo(f"{statement};")
 
 
 @click.command()
