@@ -139,8 +139,7 @@ def ask(
             "run `tracelake build`.",
         )
     try:
-        cursor = lake.con.execute(rendered.sql)
-        return [d[0] for d in cursor.description or []], cursor.fetchall()
+        return lake.query(rendered.sql)
     except duckdb.Error as exc:
         raise LakeError(name, str(exc).strip().splitlines()[0], "run `tracelake build`.") from exc
 

@@ -14,7 +14,7 @@ import duckdb
 import pytest
 
 from ingest.contracts import contracts
-from ingest.errors import LakeError
+from ingest.errors import CommitConflictError, LakeError
 from ingest.lake import Lake
 from ingest.lake.attach import attach_sql, lake_place
 from ingest.load import ingest
@@ -209,6 +209,105 @@ def test_vacuum_deletes_orphans_and_expired_files_and_keeps_the_data(
     assert {str(p) for p in lake.data.rglob("*.parquet")} == live
     assert lake_state(lake) == before
     assert before["nvlink_samples"] == {"a b[1]%": 80}
+
+
+# Locks of SQLite are the process's: only another process can lock this one out.
+_LOCK = """
+import sqlite3, sys, time
+con = sqlite3.connect(sys.argv[1], isolation_level=None)
+con.execute("begin exclusive")
+print("locked", flush=True)
+time.sleep(6)  # longer than SQLite's own wait of 5 s
+con.execute("rollback")
+"""
+
+
+def test_a_reader_outwaits_a_catalog_that_is_locked_beyond_sqlites_own_patience(lake_root: Path) -> None:
+    with Lake(lake_root) as lake:
+        command = [sys.executable, "-c", _LOCK, str(lake_root / "catalog.sqlite")]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            assert writer.stdout.readline() == "locked\n"
+            assert lake.content("nobody") is None
+            assert writer.wait(timeout=60) == 0
+
+
+class _Locked:
+    """A connection that a writer locks out for the first ``times`` statements."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection, times: int) -> None:
+        self.con, self.times, self.calls = con, times, 0
+
+    def execute(self, *arguments: Any) -> duckdb.DuckDBPyConnection:
+        self.calls += 1
+        if self.calls <= self.times:
+            raise duckdb.TransactionException("Failed to prepare query: database is locked")
+        return self.con.execute(*arguments)
+
+    def close(self) -> None:
+        self.con.close()
+
+
+def test_every_way_to_read_tries_again_and_gives_up_with_a_word(
+    lake_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.lake.store.time.sleep", lambda _: None)
+    with Lake(lake_root, read_only=True) as lake:
+        real = lake.con
+        for read in (
+            lake.traces,
+            lake.tables,
+            lambda: lake.query("select 1 as a"),
+            lambda: lake.files("gpus"),
+        ):
+            lake.con = _Locked(real, 3)  # type: ignore[assignment]
+            read()
+            assert lake.con.calls == 4  # type: ignore[attr-defined]
+        lake.con = _Locked(real, 1000)  # type: ignore[assignment]
+        with pytest.raises(
+            CommitConflictError, match=r"other writers were faster 12 times[^\n]*\nHint: try again"
+        ):
+            lake.traces()
+        lake.con = real
+        with pytest.raises(duckdb.BinderException):  # no race: told at once, as it is
+            lake.query("select nonsense")
+
+
+def test_a_read_within_a_transaction_fails_with_it_and_the_whole_is_tried_again(
+    lake_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ingest.lake.store.time.sleep", lambda _: None)
+    with Lake(lake_root) as lake:
+        locked = lake.con = _Locked(lake.con, 0)  # type: ignore[assignment]
+        tries = []
+
+        def work() -> None:
+            tries.append(lake.sql("select 1"))
+            if len(tries) == 1:
+                locked.times = locked.calls + 1
+                lake.sql("select 2")
+
+        lake._transaction(work)
+        assert len(tries) == 2
+
+
+def test_a_lake_is_made_beside_a_build_that_locks_its_catalog(
+    lake_root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ingest.lake import store
+
+    monkeypatch.setattr("ingest.lake.store.time.sleep", lambda _: None)
+    real, calls = store._make_tables, []
+
+    def locked(con: duckdb.DuckDBPyConnection) -> None:
+        calls.append(con)
+        if len(calls) < 3:
+            raise duckdb.TransactionException("Failed to prepare query: database is locked")
+        real(con)
+
+    monkeypatch.setattr(store, "_make_tables", locked)
+    Lake.create(lake_root).close()
+    assert len(calls) == 3
 
 
 def test_opening_where_no_lake_is_says_so_and_makes_nothing(tmp_path: Path) -> None:

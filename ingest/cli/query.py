@@ -78,34 +78,29 @@ def show(obj: dict[str, Any], trace_id: str, as_json: bool, as_csv: bool) -> Non
     """
     with open_lake(obj) as lake:
         lake.require(trace_id)
-        files = _query(
-            lake, "select path, format, bytes, rows_written, rows_skipped, producer, note from lake.raw.artifacts "
-            "where trace_id = ? order by path", trace_id,
+        files = lake.query(
+            "select path, format, bytes, rows_written, rows_skipped, producer, note from lake.raw.artifacts "
+            "where trace_id = ? order by path", [trace_id],
         )  # fmt: skip
         if as_json or as_csv:
             print_rows(*files, as_json=as_json, as_csv=as_csv)
             return
-        card = _query(
-            lake, "select unnest([phase, model_family, gpu_model, gpu_count::varchar, tp::varchar, batch_size::varchar, "
-            "coalesce(backend, framework), description]) from lake.raw.traces where trace_id = ?", trace_id,
+        card = lake.query(
+            "select unnest([phase, model_family, gpu_model, gpu_count::varchar, tp::varchar, batch_size::varchar, "
+            "coalesce(backend, framework), description]) from lake.raw.traces where trace_id = ?", [trace_id],
         )  # fmt: skip
         names = ("phase", "model family", "GPU model", "GPUs", "TP", "batch", "framework", "description")
         click.echo(f"{trace_id}\n")
         print_rows(("", ""), [(n, v[0]) for n, v in zip(names, card[1], strict=True)])
         click.echo()
         print_rows(*files)
-        skips = _query(
-            lake, "select path, table_name, action, code, severity, row_count, remedy from lake.raw.ingest_skips "
-            "where trace_id = ? order by all", trace_id,
+        skips = lake.query(
+            "select path, table_name, action, code, severity, row_count, remedy from lake.raw.ingest_skips "
+            "where trace_id = ? order by all", [trace_id],
         )  # fmt: skip
         if skips[1]:
             click.echo()
             print_rows(*skips)
-
-
-def _query(lake: Any, query: str, *parameters: Any) -> tuple[tuple[str, ...], list[tuple[Any, ...]]]:
-    cursor = lake.con.execute(query, list(parameters))
-    return tuple(d[0] for d in cursor.description), cursor.fetchall()
 
 
 @click.command()
@@ -163,9 +158,7 @@ def sql(obj: dict[str, Any], query: str, as_json: bool, as_csv: bool) -> None:
     with open_lake(obj) as lake:
         _use_search_path(lake)
         try:
-            cursor = lake.con.execute(text)
-            columns = [d[0] for d in cursor.description or []]
-            rows = cursor.fetchall() if columns else []
+            columns, rows = lake.query(text)
         except duckdb.Error as exc:
             raise UsageError(
                 "", str(exc).strip(), "`tracelake sql 'show all tables'` lists what there is."
@@ -222,8 +215,8 @@ def metrics(obj: dict[str, Any], trace_ids: tuple[str, ...], csv_file: str | Non
         for trace_id in trace_ids:
             lake.require(trace_id)
         where = f"where experiment in ({', '.join('?' * len(trace_ids))})" if trace_ids else ""
-        columns, rows = _query(
-            lake, f"select * from lake.marts.experiment_metrics {where} order by experiment", *trace_ids
+        columns, rows = lake.query(
+            f"select * from lake.marts.experiment_metrics {where} order by experiment", trace_ids
         )
         tell_waiting(lake)
     if csv_file and csv_file != "-":

@@ -28,7 +28,8 @@ T = TypeVar("T")
 _TRIES = 12
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 2.0
 # What a lost commit race says, by catalog: SQLite's lock, DuckLake's own conflict check.
-_RACE_WORDS = ("database is locked", "conflict", "Failed to commit", "could not serialize")
+_LOCKED = "database is locked"
+_RACE_WORDS = (_LOCKED, "conflict", "Failed to commit", "could not serialize")
 # A commit that fails for one of these fails again however often it is tried.
 _DISK_WORDS = ("disk I/O error", "disk is full", "No space left", "readonly database")
 
@@ -62,8 +63,9 @@ class Lake:
                 "`tracelake ingest PATH…` makes one; --lake chooses another.",
             )
         self.con = connect(*self.place.extensions)
+        self._is_writing = False
         try:
-            self._retry(lambda: self.con.execute(attach_sql(self.place, read_only=read_only)))
+            self.read(lambda: self.con.execute(attach_sql(self.place, read_only=read_only)))
         except duckdb.Error as exc:
             self.con.close()
             raise LakeError(self.place.root, f"the lake does not open: {_first_line(exc)}") from exc
@@ -79,8 +81,9 @@ class Lake:
             with exclusive(place.root / ".lock"):
                 con = connect(*place.extensions)
                 try:
-                    con.execute(attach_sql(place))
-                    _make_tables(con)
+                    # A build commits without our lock file, and SQLite's own wait may run out beside it.
+                    _patiently(place.root, lambda: con.execute(attach_sql(place)))
+                    _patiently(place.root, lambda: _make_tables(con))
                 finally:
                     con.close()
         except OSError as exc:
@@ -115,9 +118,29 @@ class Lake:
 
     def sql(self, query: str, parameters: Iterable[Any] = ()) -> list[tuple[Any, ...]]:
         """Run a query and return its rows."""
-        return self.con.execute(query, list(parameters)).fetchall()
+        values = list(parameters)
+        return self.read(lambda: self.con.execute(query, values).fetchall())
 
     # ---- reading
+
+    def read(self, work: Callable[[], T]) -> T:
+        """Run ``work``, which reads on ``con``; while a writer keeps the catalog locked it is tried again.
+
+        SQLite waits 5 s by itself, which a busy machine can use up. In a transaction of ours ``work`` runs once:
+        what fails there fails as a whole.
+        """
+        return work() if self._is_writing else _patiently(self.place.root, work)
+
+    def query(self, query: str, parameters: Iterable[Any] = ()) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """Run a query and return the names of its columns and its rows."""
+        values = list(parameters)
+
+        def work() -> tuple[list[str], list[tuple[Any, ...]]]:
+            cursor = self.con.execute(query, values)
+            columns = [d[0] for d in cursor.description or []]
+            return columns, cursor.fetchall() if columns else []
+
+        return self.read(work)
 
     def traces(self) -> list[TraceRecord]:
         """All traces, by id."""
@@ -244,6 +267,7 @@ class Lake:
 
         def attempt() -> T:
             self.con.execute("begin")
+            self._is_writing = True
             try:
                 result = work()
                 self.con.execute("commit")
@@ -251,6 +275,8 @@ class Lake:
                 with suppress(duckdb.Error):  # a failed commit has ended the transaction by itself
                     self.con.execute("rollback")
                 raise
+            finally:
+                self._is_writing = False
             return result
 
         with self._locked():
@@ -267,28 +293,35 @@ class Lake:
             yield
 
     def _retry(self, work: Callable[[], T]) -> T:
-        wait = _FIRST_WAIT_S
-        for attempt in range(_TRIES):
-            try:
-                return work()
-            except duckdb.Error as exc:
-                if any(word in str(exc) for word in _DISK_WORDS):
-                    raise LakeError(
-                        self.place.root,
-                        f"the catalog cannot be written: {str(exc).strip().splitlines()[-1][:300]}.",
-                        "free space, or choose another lake with --lake.",
-                    ) from exc
-                if not any(word in str(exc) for word in _RACE_WORDS):
-                    raise LakeError(self.place.root, _first_line(exc)) from exc
-                if attempt == _TRIES - 1:
-                    raise CommitConflictError(
-                        self.place.root,
-                        f"other writers were faster {_TRIES} times: {_first_line(exc)}",
-                        "try again.",
-                    ) from exc
-            time.sleep(wait * random.uniform(0.5, 1.5))
-            wait = min(wait * 2, _LONGEST_WAIT_S)
-        raise AssertionError("unreachable")
+        try:
+            return _patiently(self.place.root, work, _RACE_WORDS)
+        except duckdb.Error as exc:
+            if any(word in str(exc) for word in _DISK_WORDS):
+                raise LakeError(
+                    self.place.root,
+                    f"the catalog cannot be written: {str(exc).strip().splitlines()[-1][:300]}.",
+                    "free space, or choose another lake with --lake.",
+                ) from exc
+            raise LakeError(self.place.root, _first_line(exc)) from exc
+
+
+def _patiently(root: Path, work: Callable[[], T], races: tuple[str, ...] = (_LOCKED,)) -> T:
+    """Run ``work`` again, with growing waits, as long as it fails for one of ``races``."""
+    wait = _FIRST_WAIT_S
+    for attempt in range(_TRIES):
+        try:
+            return work()
+        except duckdb.Error as exc:
+            text = str(exc)
+            if any(word in text for word in _DISK_WORDS) or not any(word in text for word in races):
+                raise
+            if attempt == _TRIES - 1:
+                raise CommitConflictError(
+                    root, f"other writers were faster {_TRIES} times: {_first_line(exc)}", "try again."
+                ) from exc
+        time.sleep(wait * random.uniform(0.5, 1.5))
+        wait = min(wait * 2, _LONGEST_WAIT_S)
+    raise AssertionError("unreachable")
 
 
 def _make_tables(con: duckdb.DuckDBPyConnection) -> None:
