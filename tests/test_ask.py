@@ -353,6 +353,30 @@ def test_the_slowest_first_tokens_come_first(answer: Callable[..., Any], truth: 
     )
 
 
+def test_a_tokens_cost_is_its_phases_bytes_over_its_phases_tokens(
+    answer: Callable[..., Any], truth: Truth
+) -> None:
+    found = by(answer("bytes_per_token_by_phase"), "trace_id")
+    assert found["qwen3-8b-tp_1-batch_4"]["bytes_per_generated_token"] == 0  # known: nothing moved
+    expected = truth["base"]
+    window_s = (expected["facts"]["profile_end_ns"] - expected["facts"]["profile_start_ns"]) / 1e9
+    prefill_bytes = 2e9 * window_s * 0.25 * expected["prefill_avg_bw_gb_s"]
+    decode_bytes = 2e9 * window_s * 0.65 * expected["decode_avg_bw_gb_s"]
+    row = found["base"]
+    assert row["bytes_per_prompt_token"] == pytest.approx(prefill_bytes / expected["total_input_tokens"])
+    # eight requests: the first token of each comes from prefill
+    assert row["bytes_per_generated_token"] == pytest.approx(
+        decode_bytes / (expected["total_output_tokens"] - 8)
+    )
+
+
+def test_a_single_rank_is_nobodys_straggler(answer: Callable[..., Any]) -> None:
+    (row,) = answer("slow_ranks")
+    assert (row["trace_id"], row["worker"], row["steps"]) == ("kineto-encoder-train", "rank 0", 3)
+    assert row["median_step_ms"] == pytest.approx(16.208315)
+    assert (row["straggler_steps"], row["median_work_ratio"]) == (0, None)
+
+
 def test_traffic_outside_of_phases_is_what_phases_leave(answer: Callable[..., Any], truth: Truth) -> None:
     found = by(answer("traffic_outside_phases"), "trace_id")
     expected = truth["base"]
