@@ -20,7 +20,8 @@ check: $(VENV)/.dev ## Linters: ruff, mypy, import-linter, sqlfluff
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/analyses
+	$(BIN)/sqlfluff lint --disable-progress-bar dbt_project/models dbt_project/analyses dbt_project/tests
+	$(BIN)/sqlfluff lint --disable-progress-bar --config dbt_project/.sqlfluff ingest/quality/sql
 
 bench: $(VENV)/.dev ## Speed and memory, against the figures in benchmarks/README.md
 	$(BIN)/python benchmarks/bench.py

@@ -91,8 +91,12 @@ def _lag_of_gpu(
         return Lag(None, reason="counters and kernels have less than 0.2 s in common")
     grid = first_kernel - _LONGEST_LAG_NS
     cells = (last_kernel + _LONGEST_LAG_NS - grid) // CELL_NS + 1
-    query = (_SQL / "lag.sql").read_text(encoding="utf-8")
-    found = con.execute(query, {"gpu": gpu, "grid_ns": grid, "cells": cells, "cell_ns": CELL_NS}).fetchnumpy()
+    con.execute(
+        "create or replace temp table lag_grid as "
+        "select ?::int as gpu_index, ?::bigint as start_ns, ?::bigint as end_ns, ?::bigint as cell_ns",
+        [gpu, grid, grid + cells * CELL_NS, CELL_NS],
+    )
+    found = con.execute((_SQL / "lag.sql").read_text(encoding="utf-8")).fetchnumpy()
     kernels, traffic = (_signal(found, name, cells) for name in ("kernels", "traffic"))
     seen = _cells(first_kernel - grid, last_kernel - grid, cells)
     read = _cells(first_read - grid, last_read - grid, cells)

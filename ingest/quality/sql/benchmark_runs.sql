@@ -66,88 +66,134 @@ spans as (
 
 ),
 
-joined as (
+runs as (
 
     select
-        runs.path || ':' || runs.line as run,
-        runs.*,
-        recomputed as again,
-        inter_token as between_tokens,
-        spans.span_s,
-        recomputed.successes,
-        exists (
-            select 1 from requests where requests.path = runs.path and requests.line = runs.line
-        ) as has_details
-    from benchmark_runs as runs
+        path || ':' || line as run,
+        *
+    from benchmark_runs
+
+),
+
+detailed as (
+
+    select distinct
+        path,
+        line
+    from requests
+
+),
+
+accounts as (
+
+    select
+        runs.run,
+        runs.num_prompts - runs.completed - coalesce(runs.failed, 0) as unaccounted,
+        case when detailed.path is not null then runs.completed - coalesce(recomputed.successes, 0) end as without_details,
+        100 * (runs.duration_s - spans.span_s) / nullif(spans.span_s, 0) as duration_difference_pct
+    from runs
+    left join detailed on runs.path = detailed.path and runs.line = detailed.line
     left join recomputed on runs.path = recomputed.path and runs.line = recomputed.line
-    left join inter_token on runs.path = inter_token.path and runs.line = inter_token.line
     left join spans on runs.path = spans.path and runs.line = spans.line
 
 ),
 
-pairs as (
+-- the same columns twice: as the client reported them, and made again
+reported as (
 
     select
         run,
-        unnest([
-            {'metric': 'mean_ttft_ms', 'reported': mean_ttft_ms, 'again': again.mean_ttft_ms},
-            {'metric': 'median_ttft_ms', 'reported': median_ttft_ms, 'again': again.median_ttft_ms},
-            {'metric': 'p99_ttft_ms', 'reported': p99_ttft_ms, 'again': again.p99_ttft_ms},
-            {'metric': 'mean_tpot_ms', 'reported': mean_tpot_ms, 'again': again.mean_tpot_ms},
-            {'metric': 'median_tpot_ms', 'reported': median_tpot_ms, 'again': again.median_tpot_ms},
-            {'metric': 'p99_tpot_ms', 'reported': p99_tpot_ms, 'again': again.p99_tpot_ms},
-            {'metric': 'mean_itl_ms', 'reported': mean_itl_ms, 'again': between_tokens.mean_itl_ms},
-            {'metric': 'median_itl_ms', 'reported': median_itl_ms, 'again': between_tokens.median_itl_ms},
-            {'metric': 'p99_itl_ms', 'reported': p99_itl_ms, 'again': between_tokens.p99_itl_ms},
-            {'metric': 'mean_e2el_ms', 'reported': mean_e2el_ms, 'again': again.mean_e2el_ms},
-            {'metric': 'median_e2el_ms', 'reported': median_e2el_ms, 'again': again.median_e2el_ms},
-            {'metric': 'p99_e2el_ms', 'reported': p99_e2el_ms, 'again': again.p99_e2el_ms},
-            {
-                'metric': 'output_throughput', 'reported': output_throughput,
-                'again': again.total_output_tokens / nullif(duration_s, 0)
-            },
-            {
-                'metric': 'request_throughput', 'reported': request_throughput,
-                'again': successes / nullif(duration_s, 0)
-            },
-            {
-                'metric': 'total_input_tokens', 'reported': total_input_tokens::double,
-                'again': again.total_input_tokens::double
-            },
-            {
-                'metric': 'total_output_tokens', 'reported': total_output_tokens::double,
-                'again': again.total_output_tokens::double
-            }
-        ], recursive := true)
-    from joined
+        mean_ttft_ms,
+        median_ttft_ms,
+        p99_ttft_ms,
+        mean_tpot_ms,
+        median_tpot_ms,
+        p99_tpot_ms,
+        mean_itl_ms,
+        median_itl_ms,
+        p99_itl_ms,
+        mean_e2el_ms,
+        median_e2el_ms,
+        p99_e2el_ms,
+        output_throughput,
+        request_throughput,
+        total_input_tokens::double as total_input_tokens,
+        total_output_tokens::double as total_output_tokens
+    from runs
+
+),
+
+made_again as (
+
+    select
+        runs.run,
+        recomputed.mean_ttft_ms,
+        recomputed.median_ttft_ms,
+        recomputed.p99_ttft_ms,
+        recomputed.mean_tpot_ms,
+        recomputed.median_tpot_ms,
+        recomputed.p99_tpot_ms,
+        inter_token.mean_itl_ms,
+        inter_token.median_itl_ms,
+        inter_token.p99_itl_ms,
+        recomputed.mean_e2el_ms,
+        recomputed.median_e2el_ms,
+        recomputed.p99_e2el_ms,
+        recomputed.total_output_tokens / nullif(runs.duration_s, 0) as output_throughput,
+        recomputed.successes / nullif(runs.duration_s, 0) as request_throughput,
+        recomputed.total_input_tokens::double as total_input_tokens,
+        recomputed.total_output_tokens::double as total_output_tokens
+    from runs
+    inner join recomputed on runs.path = recomputed.path and runs.line = recomputed.line
+    left join inter_token on runs.path = inter_token.path and runs.line = inter_token.line
+
+),
+
+reported_long as (
+
+    select
+        run,
+        metric,
+        value
+    from reported unpivot (value for metric in (columns(* exclude (run))))
+
+),
+
+made_again_long as (
+
+    select
+        run,
+        metric,
+        value
+    from made_again unpivot (value for metric in (columns(* exclude (run))))
 
 )
 
 select
     'requests_unaccounted' as fact,
     run as subject,
-    num_prompts - completed - coalesce(failed, 0) as value,
+    unaccounted as value,
     null as text
-from joined
+from accounts
 union all
 select
     'requests_without_details' as fact,
     run as subject,
-    case when has_details then completed - coalesce(successes, 0) end as value,
+    without_details as value,
     null as text
-from joined
+from accounts
 union all
 select
     'duration_difference_pct' as fact,
     run as subject,
-    100 * (duration_s - span_s) / nullif(span_s, 0) as value,
+    duration_difference_pct as value,
     null as text
-from joined
+from accounts
 union all
 select
     'reported_difference_pct' as fact,
-    run || ' ' || metric as subject,
-    100 * (reported - again) / nullif(again, 0) as value,
+    reported_long.run || ' ' || reported_long.metric as subject,
+    100 * (reported_long.value - made_again_long.value) / nullif(made_again_long.value, 0) as value,
     null as text
-from pairs
-where reported is not null and again is not null
+from reported_long
+inner join made_again_long on reported_long.run = made_again_long.run and reported_long.metric = made_again_long.metric

@@ -1,7 +1,7 @@
 -- Two signals a GPU, each constant between its changes: communication kernels that run, and bytes a ns over
 -- NVLink. A change at t counts in its grid cell twice: `change`, and `part`, what it adds to that cell itself.
 -- In cell i the signal's integral is then cell_ns * (sum of change before i) + part. One sort serves any number
--- of kernels of any length.
+-- of kernels of any length. The table lag_grid has the GPU and the grid.
 with counters as (
 
     select
@@ -78,18 +78,18 @@ placed as (
 
     select
         changes.signal,
-        changes.gpu_index,
-        greatest(changes.at_ns, $grid_ns::bigint) - $grid_ns::bigint as at_ns,
+        greatest(changes.at_ns, grid.start_ns) - grid.start_ns as at_ns,
+        grid.cell_ns,
         changes.change
     from changes
-    where changes.gpu_index = $gpu and changes.at_ns < $grid_ns::bigint + $cells::bigint * $cell_ns::bigint
+    inner join lag_grid as grid on changes.gpu_index = grid.gpu_index and changes.at_ns < grid.end_ns
 
 )
 
 select
     signal,
-    at_ns // $cell_ns::bigint as cell,
+    at_ns // cell_ns as cell,
     sum(change)::double as change,
-    sum(change * ((at_ns // $cell_ns::bigint + 1) * $cell_ns::bigint - at_ns))::double as part
+    sum(change * ((at_ns // cell_ns + 1) * cell_ns - at_ns))::double as part
 from placed
 group by signal, cell

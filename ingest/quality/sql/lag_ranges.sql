@@ -37,13 +37,13 @@ polls as (
 
 select
     polls.gpu_index,
-    polls.first_ns,
-    polls.last_ns,
+    polls.first_ns as first_read_ns,
+    polls.last_ns as last_read_ns,
     polls.interval_ns,
-    kernels.first_ns,
-    kernels.last_ns,
-    comm.first_ns,
-    coalesce(comm.kernels, 0)
+    kernels.first_ns as first_kernel_ns,
+    kernels.last_ns as last_kernel_ns,
+    comm.first_ns as first_comm_ns,
+    coalesce(comm.kernels, 0) as comm_kernels
 from polls
 left join kernels on polls.gpu_index = kernels.gpu_index
 left join comm on polls.gpu_index = comm.gpu_index

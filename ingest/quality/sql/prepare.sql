@@ -66,9 +66,19 @@ names as (
 
 )
 
-select * exclude (series)
+select
+    names.gpu_index,
+    names.link_id,
+    names.direction,
+    counted.reads,
+    counted.repeats,
+    counted.late,
+    counted.intervals,
+    counted.resets,
+    counted.zero_deltas,
+    counted.bytes
 from names
-inner join counted using (series);
+inner join counted on names.series = counted.series;
 
 -- one row a call of NVML: its counters in sum, and the last of NVML's times, next to the host's own
 create or replace temp table nvlink_polls as
@@ -112,17 +122,28 @@ with offsets as (
         (select quantile_disc(wall_ns - monotonic_ns, 0.5) from clock_markers)
     ) as offset_ns
 
+),
+
+starts as (
+
+    select
+        requests.*
+        replace (case requests.start_clock
+            when 'epoch' then requests.start_ns
+            when 'monotonic' then requests.start_ns + offsets.offset_ns
+        end as start_ns)
+    from requests
+    cross join offsets
+
 )
 
 select
     path,
     line,
     request_index,
-    case start_clock when 'epoch' then start_ns when 'monotonic' then start_ns + offset_ns end as start_ns,
-    case start_clock when 'epoch' then start_ns when 'monotonic' then start_ns + offset_ns end
-    + coalesce(try_cast(1e9 * e2e_s as bigint), 0) as end_ns
-from requests
-cross join offsets;
+    start_ns,
+    start_ns + coalesce(try_cast(1e9 * e2e_s as bigint), 0) as end_ns
+from starts;
 
 -- the model that the product name tells, else the card's
 create or replace temp table gpu_models as
@@ -136,6 +157,14 @@ cross join traces
 inner join gpu_link_specs as specs
     on regexp_matches(lower(coalesce(gpus.name, traces.gpu_model)), specs.name_pattern)
 group by gpus.gpu_index, gpus.name is not null;
+
+-- without a GPU the process's own device is the best name at hand
+create or replace temp table kernel_devices as
+select distinct
+    gpu_index,
+    case when gpu_index is null then pid end as pid,
+    case when gpu_index is null then device_id end as device_id
+from gpu_kernels;
 
 create or replace temp table comm_kernel_names as
 with names as (

@@ -21,8 +21,8 @@ movers as (
 
 kernel_gpus as (
 
-    select nullif(count(distinct (gpu_index, case when gpu_index is null then (pid, device_id) end)), 0) as gpus
-    from gpu_kernels
+    select nullif(count(*), 0) as gpus
+    from kernel_devices
 
 ),
 
@@ -108,14 +108,16 @@ wide as (
         card.tp::double as declared_tp,
         movers.gpus::double as gpus_with_traffic,
         -- across nodes a trace of one machine cannot hold them all; NVLink is silent at TP 1
-        case when card.tp > 1 and card.tp <= coalesce(card.gpus_per_node, card.gpu_count, card.tp)
-            then least(card.tp, movers.polled) - movers.gpus
+        case
+            when card.tp > 1 and card.tp <= coalesce(card.gpus_per_node, card.gpu_count, card.tp)
+                then least(card.tp, movers.polled) - movers.gpus
         end::double as tp_beyond_traffic,
         case when card.tp <= coalesce(card.gpus_per_node, card.gpu_count, card.tp) then card.tp - kernel_gpus.gpus end::double
             as tp_beyond_kernels,
         case
             when card.gpu_model is null or models.gpu_model is null then null
-            when starts_with(models.gpu_model, lower(card.gpu_model)) or starts_with(lower(card.gpu_model), models.gpu_model) then 0
+            when starts_with(models.gpu_model, lower(card.gpu_model)) then 0
+            when starts_with(lower(card.gpu_model), models.gpu_model) then 0
             else 1
         end::double as gpu_model_differs,
         card.batch_size::double as declared_batch_size,
