@@ -113,4 +113,5 @@ def _shown(row: FactRow) -> str:
     value = row["value"]
     if value is None:
         return row["text"] or "unknown"
-    return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.4g}"
+    # No exponents below a million billion, no digits that nobody reads.
+    return f"{value:.0f}" if value.is_integer() or 1000 <= abs(value) < 1e15 else f"{value:.4g}"

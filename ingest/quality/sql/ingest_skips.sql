@@ -30,8 +30,8 @@ select
 from causes
 where
     text <> 'info'
-    -- measured on their own, in nvlink_samples: failed reads by their share, counters that fell by GPU
+    -- measured on their own, in nvlink_samples: failed reads by their share, counters that fell, order
     and not starts_with(subject, 'nvlink_samples nvml_error_')
-    and subject <> 'nvlink_samples counter_reset'
+    and subject not in ('nvlink_samples counter_reset', 'nvlink_samples time_runs_backward')
     -- a poller that was stopped in the middle of a write; it loses a read, and nobody can help it
     and subject <> 'nvlink_samples cut_last_record'
