@@ -160,6 +160,38 @@ def simulated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="session")
+def three_ranks(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A training trace of two steps, in which rank 2 takes half as long again as the others."""
+    folder = tmp_path_factory.mktemp("training") / "three-ranks"
+    folder.mkdir()
+    card = next((DATA / "traces" / "kineto-encoder-train").glob("*.yaml"))
+    (folder / "card.yml").write_text(card.read_text())
+    for rank, length_us in enumerate((1000, 1000, 1500)):
+        events = [
+            {
+                "ph": "X",
+                "cat": "user_annotation",
+                "name": name,
+                "pid": 7,
+                "tid": 7,
+                "ts": 5000 * step,
+                "dur": dur,
+            }
+            for step in (1, 2)
+            for name, dur in ((f"ProfilerStep#{step}", length_us), ("forward", 250))
+        ]
+        events += [  # work all the step long
+            {"ph": "X", "cat": "kernel", "name": "gemm", "pid": 0, "tid": 7, "ts": 5000 * step, "dur": length_us,
+             "args": {"device": 0, "stream": 7}}
+            for step in (1, 2)
+        ]  # fmt: skip
+        head = {"schemaVersion": 1, "baseTimeNanoseconds": T0 * 1000}
+        head["distributedInfo"] = {"rank": rank, "world_size": 3}
+        (folder / f"rank{rank}.pt.trace.json").write_text(json.dumps({**head, "traceEvents": events}))
+    return folder
+
+
+@pytest.fixture(scope="session")
 def truth(simulated: dict[str, Path]) -> dict[str, dict[str, Any]]:
     """The true metrics of the synthetic traces; `facts` holds what is not a metric."""
     found = {name: json.loads((path / "truth.json").read_text()) for name, path in simulated.items()}
@@ -171,15 +203,18 @@ def truth(simulated: dict[str, Path]) -> dict[str, dict[str, Any]]:
 
 @pytest.fixture(scope="session")
 def built_lake(
-    tmp_path_factory: pytest.TempPathFactory, sample_traces: list[Path], simulated: dict[str, Path]
+    tmp_path_factory: pytest.TempPathFactory,
+    sample_traces: list[Path],
+    simulated: dict[str, Path],
+    three_ranks: Path,
 ) -> Path:
-    """A built lake with the sample and the synthetic traces: for reading only."""
+    """A built lake with the sample, the synthetic and the training traces: for reading only."""
     from ingest.build import build
     from ingest.load import ingest
 
     root = tmp_path_factory.mktemp("built_lake") / "lake"
     with Lake.create(root) as lake:
-        for path in [*sample_traces, *simulated.values()]:
+        for path in [*sample_traces, *simulated.values(), three_ranks]:
             ingest(path, lake)
     build(root)
     return root

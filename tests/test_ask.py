@@ -370,11 +370,19 @@ def test_a_tokens_cost_is_its_phases_bytes_over_its_phases_tokens(
     )
 
 
+def test_the_rank_that_takes_longer_than_the_median_holds_the_job_up(answer: Callable[..., Any]) -> None:
+    rows = answer("slow_ranks")
+    assert (rows[0]["trace_id"], rows[0]["worker"]) == ("three-ranks", "rank 2")
+    found = by(rows, "trace_id", "worker")
+    slow, good = found["three-ranks", "rank 2"], found["three-ranks", "rank 0"]
+    assert (slow["steps"], slow["straggler_steps"], slow["median_ratio"]) == (2, 2, 1.5)
+    assert (good["straggler_steps"], good["median_step_ms"]) == (0, 1)
+
+
 def test_a_single_rank_is_nobodys_straggler(answer: Callable[..., Any]) -> None:
-    (row,) = answer("slow_ranks")
-    assert (row["trace_id"], row["worker"], row["steps"]) == ("kineto-encoder-train", "rank 0", 3)
+    row = by(answer("slow_ranks"), "trace_id", "worker")["kineto-encoder-train", "rank 0"]
+    assert (row["steps"], row["straggler_steps"], row["median_work_ratio"]) == (3, 0, None)
     assert row["median_step_ms"] == pytest.approx(16.208315)
-    assert (row["straggler_steps"], row["median_work_ratio"]) == (0, None)
 
 
 def test_traffic_outside_of_phases_is_what_phases_leave(answer: Callable[..., Any], truth: Truth) -> None:
@@ -438,3 +446,31 @@ def test_rows_left_out_are_told_with_their_cause(answer: Callable[..., Any]) -> 
     found = by(answer("rows_left_out"), "trace_id", "path", "table_name", "code", "action")
     row = found["qwen3-8b-tp_1-batch_4", "nvlink_trace.bin", "nvlink_samples", "nvml_error_3", "skipped"]
     assert (row["row_count"], row["severity"]) == (8708, "info")
+
+
+def test_a_step_is_split_into_its_parts(answer: Callable[..., Any]) -> None:
+    found = by(answer("training_step_time"), "trace_id", "worker")
+    row = found["three-ranks", "rank 0"]
+    assert (row["mean_step_ms"], row["forward_pct"], row["backward_pct"]) == (1, 25, None)
+    assert (row["exposed_comm_pct"], row["overlap_pct"], row["gpu_reason"]) == (0, None, None)
+    (sample,) = [r for (trace, _), r in found.items() if trace == "kineto-encoder-train"]
+    assert sample["steps"] == 3
+    assert sample["forward_pct"] + sample["backward_pct"] + sample["optimizer_pct"] < 100
+
+
+def test_the_largest_disagreement_of_nvml_and_nsys_comes_first(built_lake: Path, tmp_path: Path) -> None:
+    import shutil
+
+    with Lake(Path(shutil.copytree(built_lake, tmp_path / "lake"))) as lake:
+        lake.con.execute(
+            "insert into lake.marts.nvlink_source_agreement by name from (values "
+            "('base', 0, 'tx', false, 5, 2000000000, 1980000000, 0.99, null), "
+            "('base', 0, 'rx', false, 5, 1000000000, 1300000000, 1.3, null), "
+            "('moe', 0, 'tx', false, 0, null, null, null, 'no bucket')) "
+            "as t(trace_id, gpu_index, direction, has_protocol, buckets, nvml_bytes, nsys_bytes, ratio, reason)"
+        )
+        columns, rows = ask(lake, "nvml_against_nsys")
+    found = [dict(zip(columns, row, strict=True)) for row in rows]
+    assert [(r["trace_id"], r["direction"]) for r in found] == [("base", "rx"), ("base", "tx"), ("moe", "tx")]
+    assert [(r["nvml_gb"], r["nsys_gb"]) for r in found] == [(1, 1.3), (2, 1.98), (None, None)]
+    assert found[2]["reason"] == "no bucket"
