@@ -382,51 +382,6 @@ def test_a_phase_holds_the_bytes_of_each_interval_by_its_share_of_time(
     assert moved == pytest.approx(expected, rel=1e-9, abs=2 * len(intervals) * (len(phases) + 1))
 
 
-spans = st.lists(
-    st.tuples(st.integers(0, 1), st.integers(-5, 60), st.integers(1, 30), st.booleans()),
-    min_size=1,
-    max_size=25,
-)
-
-
-@settings(max_examples=40, deadline=None)
-@given(kernels=spans)
-def test_unions_of_kernel_intervals_equal_a_brute_force_timeline(
-    built: Path, kernels: list[tuple[int, int, int, bool]]
-) -> None:
-    sql = compiled(built, "int_kernels__activity")
-    with duckdb.connect() as con:
-        con.execute("attach ':memory:' as lake")
-        con.execute("create schema intermediate; create schema lake.staging")
-        con.execute(
-            "create table lake.staging.stg_gpu_kernels (trace_id varchar, gpu_index int, device_id int, pid bigint, "
-            "start_ns bigint, end_ns bigint, kernel_name varchar, demangled_name varchar)"
-        )
-        con.executemany(
-            "insert into lake.staging.stg_gpu_kernels values (?, ?, 0, 1, ?, ?, ?, ?)",
-            [(GRAPH, g, s, s + n, k, k) for g, s, n, comm in kernels for k in ["nccl" if comm else "gemm"]],
-        )
-        con.execute(
-            "create table intermediate.int_kernels__names as from (values ('nccl', 'nccl', 'comm', 'nccl'), "
-            "('gemm', 'gemm', 'compute', null)) as t(kernel_name, demangled_name, class, library)"
-        )
-        con.execute(
-            f"create table intermediate.int_profile__windows as select 1 as trace_no, '{GRAPH}' as trace_id, "
-            "0::bigint as window_start_ns, 50::bigint as window_end_ns"
-        )
-        found = con.execute(f"select device, active_ns, comm_ns, compute_ns from ({sql})").fetchall()
-    for gpu in (0, 1):
-        busy = [set(range(50)) & set(range(s, s + n)) for g, s, n, _ in kernels if g == gpu]
-        comm = set().union(*([set(range(s, s + n)) for g, s, n, c in kernels if g == gpu and c] or [set()]))
-        compute = set().union(
-            *([set(range(s, s + n)) for g, s, n, c in kernels if g == gpu and not c] or [set()])
-        )
-        inside = set(range(50))
-        expected = (len(set().union(*busy) if busy else ()), len(comm & inside), len(compute & inside))
-        got = [row[1:] for row in found if row[0] == f"gpu {gpu}"]
-        assert got == ([expected] if expected[0] else [])
-
-
 def test_the_environment_is_as_before_a_build(built: Path) -> None:
     assert built.is_dir()
     assert "TRACELAKE_PROJECT" not in os.environ

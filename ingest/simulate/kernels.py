@@ -59,6 +59,7 @@ _ALL_REDUCE, _ALL_GATHER, _CUSTOM = 4, 5, 6
 SLOT = 5  # kernels in a slot
 _CHUNK_SLOTS = 20_000
 _STRADDLE_NS = 1_000_000
+LAUNCH_LEAD_NS = 12_000  # the host's launch call begins this long before its kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ class Kernels:
 
 @dataclass
 class KernelTruth:
-    """What the kernels inside the profile window add up to, over all GPUs, in ns."""
+    """What one GPU's kernels inside the profile window add up to, in ns."""
 
     kernels: int = 0
     kernels_in_window: int = 0
@@ -81,8 +82,28 @@ class KernelTruth:
     plain: int = 0
     nccl: int = 0
     comm: int = 0
+    compute: int = 0
     overlap: int = 0
+    gaps: int = 0  # in which no kernel runs
+    gap: int = 0
+    host_gap: int = 0  # before a kernel that was launched after the gap began
     collectives: dict[str, int] = field(default_factory=dict)
+    collective_time: dict[str, int] = field(default_factory=dict)
+    until: int = 0  # end of the last kernel so far
+
+    def wait(self, starts: np.ndarray[Any, Any], ends: np.ndarray[Any, Any]) -> None:
+        """Take the next kernels in order of start and count the gaps before them."""
+        busy_until = np.maximum.accumulate(np.concatenate([[self.until], ends]))
+        gaps = np.maximum(starts - busy_until[:-1], 0)
+        self.gaps += int(np.count_nonzero(gaps))
+        self.gap += int(gaps.sum())
+        self.host_gap += int(gaps[gaps >= LAUNCH_LEAD_NS].sum())
+        self.until = int(busy_until[-1])
+
+    def close(self, stop: int) -> None:
+        """Count the gap that the window's end cuts off: no kernel in the window ends it."""
+        self.gaps += self.until < stop
+        self.gap += stop - self.until
 
 
 def slots_of(plan: Plan, gpu: int) -> int:
@@ -105,6 +126,7 @@ def kernels_of(plan: Plan, gpu: int, truth: KernelTruth) -> Iterator[Kernels]:
     yield _straddler(start, truth)
     inside = count - before - after
     yield from _slots(plan, gpu, 1, inside, start + 2 * _STRADDLE_NS, stop, truth, truth)
+    truth.close(stop)
     if after:
         yield from _slots(plan, gpu, 2, after, stop, plan.end_ns, None, truth)
 
@@ -114,6 +136,8 @@ def _straddler(start: int, truth: KernelTruth) -> Kernels:
     truth.kernels_in_window += 1
     truth.busy += _STRADDLE_NS
     truth.plain += _STRADDLE_NS
+    truth.compute += _STRADDLE_NS
+    truth.until = start + _STRADDLE_NS
     one = np.array([start], np.int64)
     return Kernels(one - _STRADDLE_NS, one + _STRADDLE_NS, np.array([0]), np.array([7]))
 
@@ -163,9 +187,10 @@ def _slot_rows(
         window.comm += int(comm.sum())
         window.nccl += int(comm[comm_name != _CUSTOM].sum())
         window.overlap += int(overlap.sum())
+        window.compute += int((lengths[:, :4].sum(axis=1) - double).sum())
+        window.wait(starts.ravel(), (starts + lengths).ravel())
         for row in (_ALL_REDUCE, _ALL_GATHER, _CUSTOM):
-            short = NAMES[row][0]
-            window.collectives[short] = window.collectives.get(short, 0) + int(
-                np.count_nonzero(comm_name == row)
-            )
+            short, mine = NAMES[row][0], comm_name == row
+            window.collectives[short] = window.collectives.get(short, 0) + int(np.count_nonzero(mine))
+            window.collective_time[short] = window.collective_time.get(short, 0) + int(comm[mine].sum())
     return Kernels(starts.ravel(), (starts + lengths).ravel(), names.ravel(), streams.ravel())

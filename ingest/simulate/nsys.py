@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from ingest.simulate.kernels import NAMES, Kernels, KernelTruth, kernels_of
+from ingest.simulate.kernels import LAUNCH_LEAD_NS, NAMES, Kernels, KernelTruth, kernels_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -58,14 +58,14 @@ def gpu_uuid(gpu: int) -> str:
     return f"5e7e71c0-0000-4000-8000-{gpu:012d}"
 
 
-def write_nsys(path: Path, plan: Plan) -> KernelTruth:
-    """Write the export and return what its kernels add up to."""
-    truth = KernelTruth()
+def write_nsys(path: Path, plan: Plan) -> list[KernelTruth]:
+    """Write the export and return what each GPU's kernels add up to."""
+    truths = [KernelTruth() for _ in range(plan.scenario.gpus)]
     with closing(sqlite3.connect(path, isolation_level=None)) as db:
         db.executescript("PRAGMA journal_mode=OFF; PRAGMA synchronous=OFF; PRAGMA page_size=65536;" + _TABLES)
         db.execute("BEGIN")
         _write_session(db, plan)
-        for gpu in range(plan.scenario.gpus):
+        for gpu, truth in enumerate(truths):
             correlation = 100  # every process counts for itself
             for kernels in kernels_of(plan, gpu, truth):
                 _write_kernels(db, gpu, kernels, correlation)
@@ -73,7 +73,7 @@ def write_nsys(path: Path, plan: Plan) -> KernelTruth:
         if plan.scenario.nvtx_phases:
             db.executemany(f"INSERT INTO NVTX_EVENTS VALUES ({_marks(20)})", _phases(plan))
         db.execute("COMMIT")
-    return truth
+    return truths
 
 
 def _marks(count: int) -> str:
@@ -135,7 +135,7 @@ def _write_kernels(db: sqlite3.Connection, gpu: int, kernels: Kernels, correlati
         f"INSERT INTO CUPTI_ACTIVITY_KIND_KERNEL VALUES ({table})", np.delete(rows, 26, 1).tolist()
     )
     calls: np.ndarray[Any, Any] = np.zeros((n, 7), np.int64)
-    calls[:, 0], calls[:, 1] = start - 12_000, start - 7_000
+    calls[:, 0], calls[:, 1] = start - LAUNCH_LEAD_NS, start - LAUNCH_LEAD_NS + 5_000
     calls[:, 3], calls[:, 4], calls[:, 5] = process | _pid(gpu), identity, _LAUNCH
     db.executemany("INSERT INTO CUPTI_ACTIVITY_KIND_RUNTIME VALUES (?,?,?,?,?,?,?,NULL)", calls.tolist())
 

@@ -108,6 +108,7 @@ def nvlink_truth(plan: Plan, account: Account) -> tuple[dict[str, Any], dict[str
         "peak_nvlink_gb_s_at_10_ms": float(coarse.max()),
         "burst_duration_s_at_10_ms": float((coarse > BURST_GB_S).sum(axis=1).mean()) * 1e-2,
         "bursts_by_gpu": rises.sum(axis=1).tolist(),
+        "nvlink_bytes_by_gpu": [{"tx": tx, "rx": rx} for tx, rx in by_direction.tolist()],
         "total_nvlink_gb_by_gpu": (by_direction.sum(axis=1) / 1e9).tolist(),
         "nvlink_records": account.records,
         "failed_reads": account.failed,
@@ -129,23 +130,47 @@ def phase_truth(plan: Plan, account: Account, windows: dict[str, Windows]) -> di
     return result
 
 
-def kernel_metrics(kernels: KernelTruth) -> tuple[dict[str, Any], dict[str, Any]]:
+def kernel_metrics(truths: list[KernelTruth]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return communication metrics and facts; without kernels there are none."""
-    if not kernels.kernels:
+
+    def total(name: str) -> int:
+        return sum(getattr(t, name) for t in truths)
+
+    if not total("kernels"):
         return {}, {"kernels": 0}
-    other = kernels.comm or 1
+    comm, busy = total("comm"), total("busy")
     metrics = {
-        "gpu_active_s": kernels.busy / NS,
-        "nccl_contribution_pct": 100 * kernels.nccl / kernels.busy,
-        "comm_contribution_pct": 100 * kernels.comm / kernels.busy,
-        "nccl_time_share_pct": 100 * kernels.nccl / kernels.plain,
-        "comm_compute_overlap_pct": 100 * kernels.overlap / other,
-        "exposed_comm_s": (kernels.comm - kernels.overlap) / NS,
+        "gpu_active_s": busy / NS,
+        "nccl_contribution_pct": 100 * total("nccl") / busy,
+        "comm_contribution_pct": 100 * comm / busy,
+        "nccl_time_share_pct": 100 * total("nccl") / total("plain"),
+        "comm_compute_overlap_pct": 100 * total("overlap") / (comm or 1),
+        "exposed_comm_s": (comm - total("overlap")) / NS,
     }
+    names = sorted({name for t in truths for name in t.collectives})
     facts = {
-        "kernels": kernels.kernels,
-        "kernels_in_window": kernels.kernels_in_window,
-        "collectives_in_window": kernels.collectives,
+        "kernels": total("kernels"),
+        "kernels_in_window": total("kernels_in_window"),
+        "collectives_in_window": {name: sum(t.collectives.get(name, 0) for t in truths) for name in names},
+        "kernel_time_by_gpu": [
+            {
+                "gpu": gpu,
+                "comm_ns": t.comm,
+                "compute_ns": t.compute,
+                "overlapped_ns": t.overlap,
+                "plain_ns": t.plain,
+                "gaps": t.gaps,
+                "gap_ns": t.gap,
+                "host_gap_ns": t.host_gap,
+                # Collectives of one GPU never run at the same time: their sum is their union.
+                "collectives": [
+                    {"kernel": name, "executions": count, "ns": t.collective_time[name]}
+                    for name, count in sorted(t.collectives.items())
+                ],
+            }
+            for gpu, t in enumerate(truths)
+            if t.kernels
+        ],
     }
     return metrics, facts
 

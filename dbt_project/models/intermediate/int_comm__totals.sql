@@ -36,8 +36,7 @@ graphs as (
     inner join windows on launches.trace_id = windows.trace_id
     where
         {{ pending_filter('launches.trace_id') }}
-        and launches.end_ns > windows.window_start_ns
-        and launches.start_ns < windows.window_end_ns
+        and {{ intervals_meet('launches.start_ns', 'launches.end_ns', 'windows.window_start_ns', 'windows.window_end_ns') }}
     group by windows.trace_no
 
 ),

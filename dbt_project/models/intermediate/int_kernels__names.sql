@@ -14,7 +14,7 @@ patterns as (
 
 ),
 
-final as (
+classed as (
 
     select
         names.kernel_name,
@@ -25,6 +25,16 @@ final as (
     from names
     left join patterns on regexp_matches(names.demangled_name, patterns.pattern)
     group by names.kernel_name, names.demangled_name
+
+),
+
+final as (
+
+    select
+        *,
+        -- kernels that differ in template arguments only are one
+        cast(dense_rank() over (order by kernel_name, class, library, collective) as integer) as kernel_no
+    from classed
 
 )
 

@@ -1,7 +1,5 @@
 -- depends_on: {{ ref('experiment_metrics') }}
 -- depends_on: {{ ref('legacy_metrics') }}
--- depends_on: {{ ref('nvlink_bandwidth') }}
--- depends_on: {{ ref('nvlink_bursts') }}
 -- depends_on: {{ ref('phase_intensity') }}
 -- depends_on: {{ ref('phase_windows') }}
 -- depends_on: {{ ref('serving_metrics') }}
@@ -11,6 +9,16 @@
 -- depends_on: {{ ref('training_steps') }}
 -- depends_on: {{ ref('gpu_metric_timeline') }}
 -- depends_on: {{ ref('nvlink_source_agreement') }}
+-- depends_on: {{ ref('burst_distribution') }}
+-- depends_on: {{ ref('burst_kernels') }}
+-- depends_on: {{ ref('collective_bandwidth') }}
+-- depends_on: {{ ref('comm_kernels') }}
+-- depends_on: {{ ref('comm_overlap') }}
+-- depends_on: {{ ref('gpu_idle') }}
+-- depends_on: {{ ref('link_balance') }}
+-- depends_on: {{ ref('peak_kernels') }}
+-- depends_on: {{ ref('nvlink_bandwidth') }}
+-- depends_on: {{ ref('nvlink_bursts') }}
 with traces as (
 
     select * from {{ ref('int_trace__pending') }}

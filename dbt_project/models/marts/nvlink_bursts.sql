@@ -1,88 +1,116 @@
-with buckets as (
+with bursts as (
 
-    select * from {{ ref('int_nvlink__buckets') }}
-    where gb_s > {{ var('burst_threshold_gb_s') }}
-
-),
-
-phases as (
-
-    select * from {{ ref('int_phase__windows') }}
-    where phase <> 'step'
+    select * from {{ ref('int_burst__spans') }}
 
 ),
 
--- neighbours share the difference of their number and their rank
-numbered as (
+kernels as (
+
+    select * from {{ ref('int_burst__kernels') }}
+
+),
+
+kinds as (
+
+    select * from {{ ref('int_kernels__kinds') }}
+
+),
+
+totals as (
+
+    select * from {{ ref('int_comm__totals') }}
+
+),
+
+-- GPUs whose kernels are all in the trace
+devices as (
 
     select
-        *,
-        bucket - row_number() over (partition by trace_no, gpu_index order by bucket) as island
-    from buckets
+        devices.device_no,
+        devices.trace_no,
+        devices.gpu_index
+    from {{ ref('int_kernels__devices') }} as devices
+    inner join totals on devices.trace_no = totals.trace_no
+    where devices.gpu_index is not null and totals.comm_reason is null
 
 ),
 
-runs as (
+comm_time as (
 
-    select
-        trace_no,
-        trace_id,
-        gpu_index,
-        min(start_ns) as start_ns,
-        max(end_ns) as end_ns,
-        cast(sum(bytes) as bigint) as bytes,
-        max(gb_s) as peak_gb_s
-    from numbered
-    group by trace_no, trace_id, gpu_index, island
+    select * from {{ ref('int_kernels__timeline') }}
+    where comm_kernels > 0
 
 ),
 
-covers as (
+placed as (
 
     select
-        runs.trace_no,
-        runs.gpu_index,
-        runs.start_ns,
-        phases.phase,
-        sum(least(runs.end_ns, phases.end_ns) - greatest(runs.start_ns, phases.start_ns)) as overlap_ns
-    from runs
-    inner join phases
-        on runs.trace_no = phases.trace_no and runs.end_ns > phases.start_ns and runs.start_ns < phases.end_ns
-    group by runs.trace_no, runs.gpu_index, runs.start_ns, phases.phase
+        devices.device_no,
+        bursts.burst,
+        bursts.start_ns,
+        bursts.end_ns
+    from bursts
+    inner join devices on bursts.trace_no = devices.trace_no and bursts.gpu_index = devices.gpu_index
 
 ),
 
-main_phases as (
+communicating as (
+
+    {{ interval_intersection('comm_time', 'placed', ['device_no'], [], ['burst']) }}
+
+),
+
+comm as (
 
     select
-        trace_no,
-        gpu_index,
-        start_ns,
-        arg_max(phase, overlap_ns) as phase
-    from covers
-    group by trace_no, gpu_index, start_ns
+        device_no,
+        burst,
+        sum(end_ns - start_ns) as comm_ns
+    from communicating
+    group by device_no, burst
+
+),
+
+top_kernels as (
+
+    select
+        kernels.device_no,
+        kernels.burst,
+        -- of equals the first by name
+        arg_min(
+            struct_pack(kernel_name := kinds.kernel_name, overlap_ns := kernels.overlap_ns),
+            row(-kernels.overlap_ns, kinds.kernel_name, kernels.kernel_no)
+        ) as top
+    from kernels
+    inner join kinds on kernels.kernel_no = kinds.kernel_no
+    group by kernels.device_no, kernels.burst
 
 ),
 
 final as (
 
     select
-        runs.trace_id,
-        runs.gpu_index,
-        row_number() over (partition by runs.trace_no, runs.gpu_index order by runs.start_ns) as burst,
-        runs.start_ns,
-        runs.end_ns,
-        (runs.end_ns - runs.start_ns) / 1e9 as duration_s,
-        runs.bytes,
-        runs.bytes / cast(runs.end_ns - runs.start_ns as double) as avg_gb_s,
-        runs.peak_gb_s,
-        main_phases.phase
-    from runs
-    left join main_phases
-        on
-            runs.trace_no = main_phases.trace_no
-            and runs.gpu_index = main_phases.gpu_index
-            and runs.start_ns = main_phases.start_ns
+        bursts.trace_id,
+        bursts.gpu_index,
+        bursts.burst,
+        bursts.start_ns,
+        bursts.end_ns,
+        (bursts.end_ns - bursts.start_ns) / 1e9 as duration_s,
+        bursts.gap_ns / 1e9 as gap_s,
+        bursts.bytes,
+        bursts.bytes / cast(bursts.end_ns - bursts.start_ns as double) as avg_gb_s,
+        bursts.peak_gb_s,
+        bursts.phase,
+        top_kernels.top.kernel_name as top_kernel,
+        100 * top_kernels.top.overlap_ns / cast(bursts.end_ns - bursts.start_ns as double) as top_kernel_pct,
+        case
+            when devices.device_no is not null
+                then 100 * coalesce(comm.comm_ns, 0) / cast(bursts.end_ns - bursts.start_ns as double)
+        end as comm_pct
+    from bursts
+    left join devices on bursts.trace_no = devices.trace_no and bursts.gpu_index = devices.gpu_index
+    left join comm on devices.device_no = comm.device_no and bursts.burst = comm.burst
+    left join top_kernels on devices.device_no = top_kernels.device_no and bursts.burst = top_kernels.burst
 
 )
 

@@ -1,0 +1,138 @@
+{{ config(materialized='in_chunks') }}
+
+with samples as (
+
+    select * from {{ ref('stg_nvlink_samples') }}
+    where {{ chunk_filter('trace_id') }}
+
+),
+
+polled as (
+
+    select * from {{ ref('int_nvlink__polled_gpus') }}
+
+),
+
+series as (
+
+    select * from {{ ref('int_nvlink__series') }}
+
+),
+
+devices as (
+
+    select * from {{ ref('int_kernels__devices') }}
+
+),
+
+spans as (
+
+    select * from {{ ref('int_comm__spans') }}
+
+),
+
+gpus as (
+
+    select
+        polled.trace_id,
+        polled.trace_no,
+        polled.gpu_index,
+        polled.has_summed_counter,
+        devices.device_no,
+        min(series.least_ns) as least_ns
+    from polled
+    -- one device a polled GPU that ran kernels
+    inner join devices on polled.trace_no = devices.trace_no and polled.gpu_index = devices.gpu_index
+    inner join series on polled.trace_no = series.trace_no and polled.gpu_index = series.gpu_index
+    group by all
+
+),
+
+-- a span shorter than every interval holds none
+long_spans as (
+
+    select
+        spans.device_no,
+        spans.collective_no,
+        spans.start_ns,
+        spans.end_ns
+    from spans
+    inner join gpus on spans.device_no = gpus.device_no
+    where spans.end_ns - spans.start_ns >= gpus.least_ns
+
+),
+
+-- collectives may run at the same time: each read is looked at once
+islands as (
+
+    {{ interval_union('long_spans', ['device_no']) }}
+
+),
+
+-- a read at the very end still closes an interval
+closed_islands as (
+
+    select
+        device_no,
+        start_ns as island,
+        start_ns,
+        end_ns + 1 as end_ns
+    from islands
+
+),
+
+island_cells as (
+
+    {{ interval_cells('closed_islands', ['device_no', 'island']) }}
+
+),
+
+-- all reads of an island are kept, so neighbours in it are neighbours in the file
+reads as (
+
+    select
+        {{ series_number() }} as series,
+        island_cells.island,
+        samples.sampled_ns,
+        samples.host_ns,
+        samples.counter_kib
+    from samples
+    inner join gpus on samples.trace_id = gpus.trace_id and samples.gpu_index = gpus.gpu_index
+    inner join island_cells
+        on gpus.device_no = island_cells.device_no and samples.sampled_ns >> 24 = island_cells.cell
+    where
+        samples.sampled_ns >= island_cells.start_ns
+        and samples.sampled_ns < island_cells.end_ns
+        and (samples.link_id is null or not gpus.has_summed_counter)
+
+),
+
+{{ consecutive_reads('reads', ['series', 'island']) }},
+
+span_cells as (
+
+    {{ interval_cells('long_spans', ['device_no', 'collective_no']) }}
+
+),
+
+final as (
+
+    select
+        gpus.device_no,
+        span_cells.collective_no,
+        intervals.link_id,
+        intervals.is_tx,
+        sum(intervals.bytes) as bytes,
+        sum(intervals.end_ns - intervals.start_ns) as covered_ns
+    from intervals
+    inner join gpus on intervals.trace_no = gpus.trace_no and intervals.gpu_index = gpus.gpu_index
+    inner join span_cells on gpus.device_no = span_cells.device_no and intervals.start_ns >> 24 = span_cells.cell
+    where
+        intervals.bytes is not null
+        and intervals.start_ns >= span_cells.start_ns
+        and intervals.end_ns <= span_cells.end_ns
+    group by gpus.device_no, span_cells.collective_no, intervals.link_id, intervals.is_tx
+
+)
+
+select * from final
