@@ -258,6 +258,29 @@ def test_facts_of_counters_equal_those_of_a_loop_over_the_series(
         assert share == (pytest.approx(100 * total[gpu, "zeros"] / intervals) if intervals else None)
 
 
+@settings(max_examples=20, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(-1, 5), st.integers(-2, 5)), min_size=1, max_size=12),
+    st.sampled_from([1, 3]), st.booleans(), st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_reads_in_turn_give_the_facts_that_the_same_reads_give_in_any_order(
+    polls: list[tuple[int, int]], links: int, differ: bool, random: Any
+) -> None:
+    rows, time, kib = [], 0, 0
+    for host, (step, grown) in enumerate(polls):
+        time, kib = time + step, kib + grown
+        # Two GPUs of as many links, or of one more.
+        for gpu, link in ((g, k) for g in (0, 1) for k in range(links + (differ and g))):
+            for direction in ("tx", "rx"):
+                rows.append(
+                    {"gpu_index": gpu, "link_id": link, "direction": direction, "sampled_ns": WALL + time * MS,
+                     "host_ns": host * MS, "counter_kib": kib * (link + 1)}
+                )  # fmt: skip
+    rows.sort(key=lambda row: row["gpu_index"])
+    shuffled = random.sample(rows, len(rows))
+    assert facts_of(nvlink_samples=rows) == facts_of(nvlink_samples=shuffled)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.lists(st.booleans(), min_size=1, max_size=25))
 def test_the_longest_plateau_equals_a_walk_over_the_polls(moved: list[bool]) -> None:

@@ -13,17 +13,101 @@ select
     max(wall_ns) filter (where name = 'nsys_capture_stop') as end_ns
 from clock_markers;
 
--- one row a counter; the only sort of all reads
-create or replace temp table nvlink_series as
+create or replace temp table nvlink_keys as
+with names as (
+
+    select distinct
+        gpu_index,
+        link_id,
+        direction
+    from nvlink_samples
+
+)
+
+select
+    *,
+    -- one number a series: windows over a single key take half the time
+    hash(gpu_index, link_id, direction) as series
+from names;
+
+-- How many counters a poll reads, where that is the same for all GPUs.
+set variable nvlink_width = (
+    select case when min(width) = max(width) then max(width) else 1 end
+    from (
+        select count(*) as width
+        from nvlink_keys
+        group by gpu_index
+    ) as widths
+);
+
+-- A poller reads its counters in turn: the read before is then a poll's width above in the file, and nothing need
+-- be sorted. That holds when every series but for its first read finds itself there, and time never runs back.
+create or replace temp table nvlink_in_turn as
 with reads as (
 
-    -- one number a series: windows over a single key take half the time
     select
         hash(gpu_index, link_id, direction) as series,
         sampled_ns,
         host_ns,
         counter_kib
     from nvlink_samples
+
+),
+
+above as (
+
+    select
+        *,
+        lag(series, getvariable('nvlink_width')) over () as series_above,
+        lag(sampled_ns, getvariable('nvlink_width')) over () as sampled_above_ns,
+        lag(host_ns, getvariable('nvlink_width')) over () as host_above_ns,
+        lag(counter_kib, getvariable('nvlink_width')) over () as kib_above
+    from reads
+
+),
+
+steps as (
+
+    select
+        series,
+        case when series = series_above then sampled_ns - sampled_above_ns end as step_ns,
+        case when series = series_above then host_ns < host_above_ns end as is_late,
+        case when series = series_above then counter_kib - kib_above end as kib
+    from above
+
+)
+
+select
+    series,
+    count(*) as reads,
+    count(*) filter (where step_ns is null) as firsts,
+    count(*) filter (where step_ns < 0 or is_late) as backward,
+    count(*) filter (where step_ns = 0) as repeats,
+    count(*) filter (where step_ns > 0) as intervals,
+    count(*) filter (where step_ns > 0 and kib < 0) as resets,
+    count(*) filter (where step_ns > 0 and kib = 0) as zero_deltas,
+    coalesce(sum(kib) filter (where kib > 0), 0) * 1024.0 as bytes
+from steps
+group by series;
+
+-- one row a counter; reads that are not in turn are sorted
+create or replace temp table nvlink_series as
+with turns as (
+
+    select coalesce(bool_and(firsts = 1 and backward = 0), true) as are_regular
+    from nvlink_in_turn
+
+),
+
+reads as (
+
+    select
+        hash(gpu_index, link_id, direction) as series,
+        sampled_ns,
+        host_ns,
+        counter_kib
+    from nvlink_samples
+    where not (select turns.are_regular from turns)
 
 ),
 
@@ -52,24 +136,25 @@ counted as (
         coalesce(sum(kib) filter (where kib > 0), 0) * 1024.0 as bytes
     from steps
     group by series
-
-),
-
-names as (
-
-    select distinct
-        gpu_index,
-        link_id,
-        direction,
-        hash(gpu_index, link_id, direction) as series
-    from nvlink_samples
+    union all by name
+    select
+        series,
+        reads,
+        repeats,
+        0 as late,
+        intervals,
+        resets,
+        zero_deltas,
+        bytes
+    from nvlink_in_turn
+    where (select turns.are_regular from turns)
 
 )
 
 select
-    names.gpu_index,
-    names.link_id,
-    names.direction,
+    keys.gpu_index,
+    keys.link_id,
+    keys.direction,
     counted.reads,
     counted.repeats,
     counted.late,
@@ -77,8 +162,8 @@ select
     counted.resets,
     counted.zero_deltas,
     counted.bytes
-from names
-inner join counted on names.series = counted.series;
+from nvlink_keys as keys
+inner join counted on keys.series = counted.series;
 
 -- one row a call of NVML: its counters in sum, and the last of NVML's times, next to the host's own
 create or replace temp table nvlink_polls as
