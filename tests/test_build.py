@@ -199,6 +199,36 @@ def test_a_build_in_batches_and_chunks_of_one_trace_gives_what_one_run_gives(
         assert rows(root, query) == rows(built, query), mart
 
 
+def test_a_trace_that_comes_in_during_a_build_is_built_too(
+    lake_root: Path, tmp_path: Path, make_trace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from ingest import build as module
+
+    with Lake(lake_root) as lake:
+        ingest(make_trace(tmp_path / "early"), lake)
+    real, late = module._run, iter([make_trace(tmp_path / "late")])
+
+    def run(arguments: list[str]) -> int:
+        passed = real(arguments)
+        for trace in late:
+            with Lake(lake_root) as lake:
+                ingest(trace, lake)
+        return passed
+
+    monkeypatch.setattr(module, "_run", run)
+    assert build(lake_root).traces_built == ["early", "late"]
+
+
+def test_a_run_that_builds_none_of_the_waiting_traces_is_told_and_not_repeated(
+    lake_root: Path, tmp_path: Path, make_trace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Lake(lake_root) as lake:
+        ingest(make_trace(tmp_path / "t"), lake)
+    monkeypatch.setattr("ingest.build._run", lambda _: 0)
+    with pytest.raises(BuildError, match="a run of dbt built no trace"):
+        build(lake_root)
+
+
 def test_settings_that_make_no_sense_are_refused(lake_root: Path) -> None:
     with pytest.raises(BuildError, match="bucket_ms"):
         build(lake_root, bucket_ms=0)
