@@ -26,8 +26,9 @@ check: $(VENV)/.dev ## Linters: ruff, mypy, import-linter, sqlfluff
 bench: $(VENV)/.dev ## Speed and memory, against the figures in benchmarks/README.md
 	$(BIN)/python benchmarks/bench.py
 
-docs: $(VENV)/.installed ## Write the generated files: dbt source, docs/tables.md
+docs: $(VENV)/.installed ## Write the generated files: dbt source, docs/tables.md, docs/rules.md
 	$(BIN)/python -m ingest.dbt_sources
+	$(BIN)/python -m ingest.quality.rules_md
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "tracelake needs Python 3.11 or newer; name one with PYTHON=…"; exit 1; }

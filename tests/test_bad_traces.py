@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -74,6 +75,23 @@ def test_the_samples_have_no_finding(sample_traces: list[Path]) -> None:
     assert {p.name: examine(p).verdict for p in sample_traces} == dict.fromkeys(
         (p.name for p in sample_traces), "accepted"
     )
+
+
+@pytest.mark.parametrize(
+    "result", sorted((FOLDER.parent / "data" / "benchmark").iterdir()), ids=lambda p: p.name
+)
+def test_the_clients_own_results_have_no_finding(result: Path, tmp_path: Path, card_text: str) -> None:
+    shutil.copy(result, tmp_path)
+    (tmp_path / "card.yml").write_text(card_text)
+    found = examine(tmp_path)
+    assert found.verdict == "accepted", found.notes
+
+
+def test_the_page_on_validation_counts_what_is_tried() -> None:
+    page = (FOLDER.parents[1] / "docs" / "validation.md").read_text(encoding="utf-8")
+    rules, cards = len(offenders.OFFENDERS), len({r["card"] for r in CARDS})
+    assert f"| {rules} rules, {rules} offenders |" in page
+    assert f"| {cards} cards |" in page
 
 
 # ---- what ingest does with them

@@ -7,7 +7,8 @@ import os
 import re
 import subprocess
 import sys
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pytest
@@ -19,11 +20,9 @@ from ingest.contracts import contract
 from ingest.quality.catalogue import catalogue, judged_tables
 from ingest.quality.data_docs import page_path, remove_page, render, write_page
 from ingest.quality.judge import facts_by_table, findings_table, judge
+from ingest.quality.rules_md import DOCS, rules_md
 from ingest.quality.suites import EXACT, Rule, read_suite, suites
 from ingest.resources import resource
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 RULES = [rule for suite in suites().values() for rule in suite.rules]
 SUITES = resource("schemas") / "expectations"
@@ -165,6 +164,10 @@ def test_findings_come_errors_first_and_fit_their_contract() -> None:
     )
     assert [f.severity for f in found] == ["error", "finding"]
     assert findings_table(found).schema == contract("quality_findings").batch_schema
+
+
+def test_the_page_of_rules_is_that_of_the_suites() -> None:
+    assert (Path(__file__).parents[1] / DOCS).read_text(encoding="utf-8") == rules_md()
 
 
 # ---- nothing passes in silence
