@@ -29,6 +29,8 @@ def connect(*extensions: str, **config: Any) -> duckdb.DuckDBPyConnection:
     """
     con = duckdb.connect(":memory:", config=_DEFAULTS | config)
     try:
+        # Long queries would draw one into the output of other programs.
+        con.execute("SET enable_progress_bar = false")
         for name in extensions:
             load_extension(con, name)
     except BaseException:

@@ -365,7 +365,7 @@ def test_a_broken_trace_leaves_no_half_copy(make_trace: Callable[..., Path], tmp
     folder = make_trace(tmp_path / "t")
     data = (DATA / "traces" / "cuda-graph-tp_1" / "profile.sqlite").read_bytes()
     (folder / "profile.sqlite").write_bytes(data[: len(data) // 2])
-    with pytest.raises(FormatError, match=r"profile\.sqlite: cannot be copied"):
+    with pytest.raises(FormatError, match=r"profile\.sqlite: (cannot be copied|not a readable)"):
         scrub(folder, tmp_path / "clean")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["t"]
 

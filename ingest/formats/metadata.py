@@ -46,6 +46,7 @@ _TEXTS = frozenset(
 # Where a mere `name` is that of software or hardware.
 _NAMED = frozenset(("gpu", "gpus", "model", "framework", "engine", "dataset"))
 _TEXT_CHARS = 200
+_MAX_DEPTH = 32
 
 
 class Metadata:
@@ -94,12 +95,21 @@ def _parse(source: Source) -> dict[str, Any]:
         raise FormatError(
             source.name, f"backend: {str(backend)[:60]} is not a text.", "name the serving backend."
         )
+    if _is_deeper(found, _MAX_DEPTH):
+        raise FormatError(
+            source.name, f"nested more than {_MAX_DEPTH} levels deep.", "is it an experiment's metadata?"
+        )
     cleaned = _clean(found)
     assert isinstance(cleaned, dict)
     return cleaned
 
 
 _LEFT_OUT = object()
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return levels == 0 or any(_is_deeper(v, levels - 1) for v in inner)
 
 
 def _clean(value: Any, key: str = "", parent: str = "") -> Any:

@@ -6,7 +6,6 @@ go with the schema's version, so everything is asked for by name.
 
 from __future__ import annotations
 
-import re
 import sqlite3
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -18,6 +17,19 @@ import pyarrow.compute as pc
 
 from ingest.duck import connect
 from ingest.errors import FormatError
+from ingest.formats.nsys_files import (
+    HINT,
+    READ_TABLES,
+    SESSION_TABLE,
+    SQLITE_MAGIC,
+    check_is_export,
+    check_parquet,
+    connect_sqlite,
+    first_line,
+    quoted,
+    scan_parquet,
+    sqlite_tables,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,42 +37,12 @@ if TYPE_CHECKING:
 
     from ingest.formats.base import Source
 
-SQLITE_MAGIC = b"SQLite format 3\x00"
-# The second name is that of schemas before 2024.
-META_TABLES = ("META_DATA_EXPORT", "EXPORT_META_DATA")
-SESSION_TABLE = "TARGET_INFO_SESSION_START_TIME"
-# What a version in the export's metadata looks like; other text there is nobody's business.
-VERSION = re.compile(r"\d[0-9A-Za-z.+_-]{0,40}")
-# The only tables that are ever opened: environment, processes and command lines stay unread.
-READ_TABLES = frozenset(
-    {
-        *META_TABLES,
-        SESSION_TABLE,
-        "StringIds",
-        "ANALYSIS_DETAILS",
-        "TARGET_INFO_GPU",
-        "TARGET_INFO_CUDA_DEVICE",
-        "TARGET_INFO_GPU_METRICS",
-        "GPU_METRICS",
-        "NVTX_EVENTS",
-        "CUPTI_ACTIVITY_KIND_KERNEL",
-        "CUPTI_ACTIVITY_KIND_RUNTIME",
-        "CUPTI_ACTIVITY_KIND_GRAPH_TRACE",
-        "CUPTI_ACTIVITY_KIND_MEMCPY",
-        "CUPTI_ACTIVITY_KIND_MEMSET",
-    }
-)
 # Small enough that long kernel names do not fill the memory, large enough that a batch costs nothing.
 STREAM_ROWS = 245_760
 _INTEGERS = frozenset(
     {"TINYINT", "SMALLINT", "INTEGER", "BIGINT", "UTINYINT", "USMALLINT", "UINTEGER", "UBIGINT"}
 )
-_HINT = "export the report anew: nsys export -t sqlite --force-overwrite true -o OUT.sqlite REPORT.nsys-rep"
-
-
-def quoted(text: object) -> str:
-    """Return ``text`` as an SQL string literal."""
-    return "'" + str(text).replace("'", "''") + "'"
+_MAX_NAMES_BYTES = 256 << 20  # of all kernel names of an export
 
 
 @dataclass
@@ -129,31 +111,26 @@ class Export:
         try:
             return self.con.execute(sql).fetchall()
         except (duckdb.Error, UnicodeDecodeError) as exc:
-            raise self.error(table, _first_line(exc)) from exc
+            raise self.error(table, first_line(exc)) from exc
 
     def stream(self, sql: str, table: str) -> Iterator[pa.RecordBatch]:
         """Yield the result of a query in record batches, never whole."""
         try:
             reader = self.con.execute(sql).to_arrow_reader(STREAM_ROWS)
         except duckdb.Error as exc:
-            raise self.error(table, _first_line(exc)) from exc
+            raise self.error(table, first_line(exc)) from exc
         while True:
             try:
                 rows = reader.read_next_batch()
             except StopIteration:
                 return
             except (duckdb.Error, pa.ArrowException, OSError, RuntimeError, UnicodeDecodeError) as exc:
-                raise self.error(table, _first_line(exc)) from exc
+                raise self.error(table, first_line(exc)) from exc
             yield rows
 
     def error(self, table: str, what: str) -> FormatError:
         """Return the error to raise about ``table``."""
-        return FormatError(self.name, f"table {table}: {what.rstrip('.')}.", _HINT)
-
-
-def _first_line(exc: BaseException) -> str:
-    lines = str(exc).strip().splitlines()
-    return lines[0][:300] if lines else type(exc).__name__
+        return FormatError(self.name, f"table {table}: {what.rstrip('.')}.", HINT)
 
 
 class Names:
@@ -165,6 +142,7 @@ class Names:
     def __init__(self, export: Export) -> None:
         self._export, self._con = export, export.con.cursor()  # the first connection is busy streaming
         self._ids, self._values = pa.array([], pa.int64()), pa.array([], pa.string())
+        self._bytes = 0
 
     def look_up(self, ids: pa.Array) -> pa.Array:
         """Return the string of each id, null for an id that is null or unknown."""
@@ -173,60 +151,43 @@ class Names:
         if len(new):
             sql = f"SELECT id, value FROM {self._export.strings()} WHERE id IN (SELECT unnest(?::BIGINT[]))"
             try:
-                found = dict(self._con.execute(sql, [new.to_pylist()]).fetchall())
+                found = self._fetch(self._con.execute(sql, [new.to_pylist()]))
             except (duckdb.Error, UnicodeDecodeError) as exc:
-                raise self._export.error("StringIds", _first_line(exc)) from exc
+                raise self._export.error("StringIds", first_line(exc)) from exc
             values = pa.array([found.get(i) for i in new.to_pylist()], pa.string())
             self._ids = pa.concat_arrays([self._ids, new])
             self._values = pa.concat_arrays([self._values, values])
         return self._values.take(pc.index_in(ids, self._ids))
 
+    def _fetch(self, result: duckdb.DuckDBPyConnection) -> dict[int, str]:
+        found: dict[int, str] = {}
+        while rows := result.fetchmany(1_000):
+            found.update(rows)
+            self._bytes += sum(len(value or "") for _, value in rows)
+            if self._bytes > _MAX_NAMES_BYTES:
+                raise self._export.error("StringIds", f"kernel names of over {_MAX_NAMES_BYTES >> 20} MiB")
+        return found
+
 
 def open_sqlite(path: Path, name: str, temp: Path) -> Export:
     """Open an nsys SQLite export; raises :class:`FormatError` when it is not one.
 
-    Only real tables are read: a view or a virtual table of that name counts as missing.
+    Only real tables are read. A view or virtual table of their names is refused, as is a database in WAL mode:
+    reading it would write files beside it.
     """
-    try:
-        found = plain_tables(path)
-    except (sqlite3.Error, UnicodeDecodeError) as exc:
-        raise FormatError(
-            name, f"not a readable SQLite database: {exc}.", "upload it anew, or export it again."
-        ) from exc
-    check_is_export(found, name)
+    found = sqlite_tables(path, name)
     scans = {t: f"sqlite_scan({quoted(path.resolve())}, {quoted(t)})" for t in sorted(found & READ_TABLES)}
     return Export(_connect(temp, "sqlite_scanner"), name, scans)
-
-
-def plain_tables(path: Path) -> set[str]:
-    """Return the names of an SQLite file's real tables: no views, no virtual tables."""
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        return {
-            row[0]
-            for row in db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'table'")
-            if str(row[1]).lstrip()[:20].upper().startswith("CREATE TABLE")
-        }
 
 
 def open_parquet(folder: Path, name: str, temp: Path) -> Export:
     """Open what ``nsys export -t parquetdir`` wrote; raises :class:`FormatError` when it is none."""
     found = {p.stem: p for p in sorted(folder.glob("*.parquet")) if p.is_file()}
     check_is_export(set(found), name)
-    scans = {
-        t: f"read_parquet({quoted(_no_glob(p.resolve()))}, hive_partitioning = false)"
-        for t, p in found.items() if t in READ_TABLES
-    }  # fmt: skip
-    return Export(_connect(temp), name, scans)
-
-
-def check_is_export(tables: set[str], name: str) -> None:
-    """Raise :class:`FormatError` unless ``tables`` are those of an nsys export."""
-    if "StringIds" not in tables or not tables & set(META_TABLES):
-        raise FormatError(
-            name,
-            "not an nsys export: it has no tables StringIds and META_DATA_EXPORT.",
-            "only SQLite files written by `nsys export -t sqlite` are read.",
-        )
+    read = {t: p for t, p in found.items() if t in READ_TABLES}
+    for path in read.values():
+        check_parquet(path, f"{name}/{path.name}")
+    return Export(_connect(temp), name, {t: scan_parquet(p) for t, p in read.items()})
 
 
 def _connect(temp: Path, *extensions: str) -> duckdb.DuckDBPyConnection:
@@ -242,11 +203,6 @@ def _connect(temp: Path, *extensions: str) -> duckdb.DuckDBPyConnection:
     return con
 
 
-def _no_glob(path: Path) -> str:
-    """Escape what DuckDB takes for a pattern: trace ids have brackets."""
-    return "".join(f"[{c}]" if c in "*?[" else c for c in str(path))
-
-
 def session_key(source: Source) -> tuple[int, ...] | None:
     """Return what two exports of one session have in common: its start in ns since the Unix epoch.
 
@@ -259,7 +215,7 @@ def session_key(source: Source) -> tuple[int, ...] | None:
         return None
     with (
         suppress(sqlite3.Error, ValueError, TypeError),
-        closing(sqlite3.connect(f"{source.path.resolve().as_uri()}?mode=ro", uri=True)) as db,
+        closing(connect_sqlite(source.path)) as db,
     ):
         known = db.execute("SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?", (SESSION_TABLE,))
         if known.fetchone():
@@ -269,10 +225,11 @@ def session_key(source: Source) -> tuple[int, ...] | None:
 
 
 def _parquet_key(path: Path) -> tuple[int, ...] | None:
-    import pyarrow.parquet as pq
-
-    with suppress(OSError, pa.ArrowException, ValueError, TypeError):
-        return _key(pq.ParquetFile(path).read(columns=["utcEpochNs"])["utcEpochNs"].to_pylist())
+    with suppress(OSError, FormatError, duckdb.Error, ValueError, TypeError):
+        check_parquet(path, path.name)
+        with connect(memory_limit="200MB", threads=1) as con:
+            rows = con.execute(f"SELECT DISTINCT utcEpochNs FROM {scan_parquet(path)} LIMIT 1000").fetchall()
+        return _key([row[0] for row in rows])
     return None
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ingest.formats.nsys_common import META_TABLES, open_parquet
+from ingest.formats.nsys_common import open_parquet
+from ingest.formats.nsys_files import META_TABLES
 from ingest.formats.nsys_tables import NSYS_TABLES, read_export
 
 if TYPE_CHECKING:

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 
 from ingest.errors import FormatError
 from ingest.formats.base import Batch, Reading, rows_batch
-from ingest.formats.nsys_common import META_TABLES, SESSION_TABLE, VERSION, Export
+from ingest.formats.nsys_files import META_TABLES, SESSION_TABLE, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from ingest.formats.nsys_common import Export
 
 
 def producer(export: Export) -> str:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ingest.formats.nsys_common import SQLITE_MAGIC, open_sqlite
+from ingest.formats.nsys_common import open_sqlite
+from ingest.formats.nsys_files import SQLITE_MAGIC
 from ingest.formats.nsys_tables import NSYS_TABLES, read_export
 
 if TYPE_CHECKING:

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 # One row group being compressed, one waiting: what bounds the memory.
 _PENDING = 2
 _MAX_FOLDER_BYTES = 255
+# In a partition's folder these stand for no value at all: the rows would belong to no trace.
+_NO_VALUE = frozenset({"null", "__hive_default_partition__"})
 _GROUP_BYTES = 128 << 20  # of a row group in memory, whatever its rows
 
 
@@ -46,7 +48,7 @@ def check_trace_id(trace_id: str) -> str:
     """
     shown = trace_id if len(trace_id) <= 60 else f"{trace_id[:57]}…"
     hint = "rename it, or give another id with --id."
-    if not trace_id.strip() or trace_id in {".", ".."}:
+    if not trace_id.strip() or trace_id in {".", ".."} or trace_id.casefold() in _NO_VALUE:
         raise TraceError(repr(shown), "this cannot be the id of a trace.", hint)
     if not trace_id.isprintable() or "/" in trace_id or "\\" in trace_id:
         raise TraceError(repr(shown), "an id may not hold slashes, line breaks or control characters.", hint)

@@ -16,13 +16,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from ingest.credentials import HINT, MAX_VALUE, find, is_secret
+from ingest.duck import connect
+from ingest.errors import FormatError
 from ingest.formats import Source
-from ingest.formats.nsys_common import SQLITE_MAGIC, plain_tables
+from ingest.formats.nsys_files import SQLITE_MAGIC, check_parquet, connect_sqlite, plain_tables, scan_parquet
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -35,7 +37,6 @@ _BEFORE = 256
 _BINARY_MAGICS = (b"NVF1", b"PK\3\4", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh")
 _REPORTS = (".nsys-rep", ".qdrep")
 _MAX_PLACES = 1_000
-_MAX_TEXT_BYTES = 64 << 20  # of one text in SQLite
 _KEY = re.compile(r"[A-Za-z0-9_. -]{1,64}")
 # Columns whose text is the name of the value beside it.
 _NAME_COLUMNS, _VALUE_COLUMNS = ("name", "key", "devStateName"), ("value",)
@@ -110,7 +111,7 @@ def _in_file(path: Path) -> Iterator[tuple[str | None, str]]:
         elif not head.startswith(_BINARY_MAGICS):
             with Source(path, path.name).open() as stream:
                 yield from ((None, key) for key in _in_stream(stream))
-    except (OSError, EOFError, zlib.error, sqlite3.Error, pa.ArrowException):
+    except (OSError, EOFError, zlib.error, sqlite3.Error, duckdb.Error, pa.ArrowException, FormatError):
         return  # whether it can be read is for ingest to say
 
 
@@ -131,9 +132,7 @@ def _in_stream(stream: IO[bytes]) -> Iterator[str]:
 
 
 def _in_sqlite(path: Path) -> Iterator[tuple[str, str]]:
-    with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
-        db.execute("PRAGMA trusted_schema = OFF")
-        db.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, _MAX_TEXT_BYTES)
+    with closing(connect_sqlite(path)) as db:
         db.text_factory = lambda raw: raw.decode("utf-8", "replace")
         for table in sorted(plain_tables(path)):
             columns = {
@@ -150,24 +149,26 @@ def _in_sqlite(path: Path) -> Iterator[tuple[str, str]]:
 
 
 def _in_parquet(path: Path) -> Iterator[str]:
-    with pq.ParquetFile(path) as file:
-        schema = file.schema_arrow
-        texts = [f.name for f in schema if _is_text(f.type)]
+    check_parquet(path, path.name)
+    with connect(memory_limit="300MB", threads=1, temp_directory="") as con:
+        scan = scan_parquet(path)
+        columns = con.execute(f"DESCRIBE SELECT * FROM {scan}").fetchall()
+        texts = [name for name, kind, *_ in columns if kind == "VARCHAR"]
         if not texts:
             return
         names = [texts.index(c) for c in _NAME_COLUMNS if c in texts]
         values = [texts.index(c) for c in _VALUE_COLUMNS if c in texts]
-        for rows in file.iter_batches(batch_size=8_192, columns=texts):
-            columns = [_plain(rows.column(c)) for c in texts]
+        reader = con.execute(f"SELECT {', '.join(map(_identifier, texts))} FROM {scan}").to_arrow_reader(
+            8_192
+        )
+        for rows in reader:
             if not (names and values):
                 # Most rows hold nothing: let Arrow say which may.
-                hint = [pc.fill_null(pc.match_substring_regex(c, HINT), False) for c in columns]
-                if not any(pc.any(h).as_py() for h in hint):
-                    continue
-                columns = [c.filter(h) for c, h in zip(columns, hint, strict=True)]
-                yield from (f.key for c in columns for text in c.to_pylist() for f in find(text))
+                hint = [pc.fill_null(pc.match_substring_regex(c, HINT), False) for c in rows.columns]
+                found = [c.filter(h) for c, h in zip(rows.columns, hint, strict=True)]
+                yield from (f.key for c in found for text in c.to_pylist() for f in find(text))
                 continue
-            for row in zip(*(c.to_pylist() for c in columns), strict=True):
+            for row in zip(*(c.to_pylist() for c in rows.columns), strict=True):
                 yield from _in_row([v or "" for v in row], names, values)
 
 
@@ -182,16 +183,6 @@ def _in_row(row: list[str], names: Iterable[int], values: Iterable[int]) -> Iter
     for i, text in enumerate(row):
         if i not in named and text:
             yield from (f.key for f in find(text))
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
-
-
-def _plain(column: pa.Array) -> pa.Array:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
 
 
 def _text(value: Any) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import re
 import sqlite3
+import tempfile
 from contextlib import closing
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
@@ -18,11 +20,13 @@ import pyarrow.parquet as pq
 
 from ingest.credentials import redact
 from ingest.errors import FormatError
-from ingest.formats.nsys_common import META_TABLES, READ_TABLES, VERSION, check_is_export, plain_tables
+from ingest.formats.nsys_common import open_parquet
+from ingest.formats.nsys_files import META_TABLES, READ_TABLES, VERSION, sqlite_tables
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
+
+    from ingest.formats.nsys_common import Export
 
 # Text that is taken over, by table; of all other tables only numbers are.
 _TEXTS = {
@@ -47,14 +51,13 @@ _NUMBER = re.compile(r"[A-Z ]{0,20}(INT|REAL|FLOA|DOUB)[A-Z ]{0,20}")
 def scrub_sqlite(source: Path, name: str, out: Path) -> None:
     """Write what ingest reads of an SQLite export to the new file ``out``; :class:`FormatError` as for ingest."""
     try:
-        tables = plain_tables(source)
-        check_is_export(tables, name)
+        tables = sqlite_tables(source, name)
         with closing(sqlite3.connect(out, uri=True, isolation_level=None)) as db:
             for pragma in ("trusted_schema = OFF", "journal_mode = OFF", "synchronous = OFF"):
                 db.execute(f"PRAGMA {pragma}")
             db.create_function("redacted", 1, _redacted, deterministic=True)
             db.create_function("version", 1, _version, deterministic=True)
-            db.execute("ATTACH ? AS source", (f"{source.resolve().as_uri()}?mode=ro",))
+            db.execute("ATTACH ? AS source", (f"{source.resolve().as_uri()}?mode=ro&immutable=1",))
             db.execute("BEGIN")
             kept = sorted(tables & READ_TABLES, key=lambda t: (t == "StringIds", t))
             columns = {t: _copy_table(db, t) for t in kept if t != "StringIds"}
@@ -131,44 +134,45 @@ def _id(name: str) -> str:
 
 def scrub_parquet(source: Path, name: str, out: Path) -> None:
     """Write what ingest reads of a Parquet export to the new folder ``out``; :class:`FormatError` as for ingest."""
-    files = {p.stem: p for p in sorted(source.glob("*.parquet")) if p.is_file()}
-    check_is_export(set(files), name)
-    out.mkdir(parents=True)
     used: set[int] = set()
-    for table in sorted(files.keys() & READ_TABLES, key=lambda t: (t == "StringIds", t)):
+    with tempfile.TemporaryDirectory(prefix="tracelake-") as scratch:
+        export = open_parquet(source, name, Path(scratch))
         try:
-            _copy_file(files[table], table, out / f"{table}.parquet", used)
-        except (OSError, pa.ArrowException) as exc:
-            raise FormatError(
-                name, f"table {table} cannot be copied: {str(exc).splitlines()[0][:300]}.",
-                "is the export whole? `tracelake validate` says more.",
-            ) from exc  # fmt: skip
+            out.mkdir(parents=True)
+            for table in sorted(export.scans, key=lambda t: (t == "StringIds", t)):
+                _copy_file(export, table, out / f"{table}.parquet", used)
+        finally:
+            export.con.close()
 
 
-def _copy_file(source: Path, table: str, out: Path, used: set[int]) -> None:
+def _copy_file(export: Export, table: str, out: Path, used: set[int]) -> None:
     texts, strings = _TEXTS.get(table, ()), _STRING_COLUMNS.get(table, ())
-    with pq.ParquetFile(source) as file:
-        kept = [
-            f.name for f in file.schema_arrow
-            if (f.name in texts and _is_text(f.type)) or pa.types.is_integer(f.type) or pa.types.is_floating(f.type)
-        ]  # fmt: skip
-        fields = [file.schema_arrow.field(c) for c in kept]
-        schema = pa.schema([pa.field(f.name, pa.string() if _is_text(f.type) else f.type) for f in fields])
-        with pq.ParquetWriter(out, schema, compression="zstd") as writer:
-            for rows in file.iter_batches(batch_size=245_760, columns=kept):
-                clean = pa.RecordBatch.from_arrays(
-                    list(_columns(rows.select(kept), table, texts)), schema=schema
-                )
-                if table == "StringIds":
-                    clean = clean.filter(
-                        pc.is_in(clean.column("id"), pa.array(sorted(used), schema.field("id").type))
-                    )
-                elif table in META_TABLES:
-                    clean = clean.filter(pc.is_in(clean.column("name"), pa.array(_VERSIONS)))
-                for c in strings:
-                    if c in kept:
-                        used.update(v for v in clean.column(c).unique().to_pylist() if v is not None)
-                writer.write_batch(clean)
+    for column in texts:
+        export.text(table, column)  # refuses another type, as ingest does
+    kept = [
+        column for column, kind in export.columns(table).items()
+        if (column in texts and kind == "VARCHAR") or _NUMBER.fullmatch(kind)
+    ]  # fmt: skip
+    if not kept:
+        return
+    writer: pq.ParquetWriter | None = None
+    try:
+        for rows in export.stream(f"SELECT {', '.join(map(_id, kept))} FROM {export.scans[table]}", table):
+            clean = pa.RecordBatch.from_arrays(list(_columns(rows, table, texts)), rows.schema.names)
+            if table == "StringIds":
+                ids = clean.column("id")
+                clean = clean.filter(pc.is_in(ids, pa.array(sorted(used), ids.type)))
+            elif table in META_TABLES:
+                clean = clean.filter(pc.is_in(clean.column("name"), pa.array(_VERSIONS)))
+            for c in strings:
+                if c in kept:
+                    used.update(v for v in clean.column(c).unique().to_pylist() if v is not None)
+            if writer is None:
+                writer = pq.ParquetWriter(out, clean.schema, compression="zstd")
+            writer.write_batch(clean)
+    finally:
+        if writer is not None:
+            writer.close()
 
 
 def _columns(rows: pa.RecordBatch, table: str, texts: tuple[str, ...]) -> Iterator[pa.Array]:
@@ -177,17 +181,10 @@ def _columns(rows: pa.RecordBatch, table: str, texts: tuple[str, ...]) -> Iterat
         named = pc.is_in(rows.column("eventType"), pa.array(_NAMED_EVENTS, rows.column("eventType").type))
     for column, values in zip(rows.schema.names, rows.columns, strict=True):
         if column in texts:
-            values = values.cast(pa.string())
-            distinct = values.dictionary_encode()
+            distinct = values.cast(pa.string()).dictionary_encode()
             rule = _version if table in META_TABLES and column == "value" else _redacted
             clean = pa.array([rule(v) for v in distinct.dictionary.to_pylist()], pa.string())
             values = clean.take(distinct.indices)
         if named is not None and column in ("text", "textId"):
             values = pc.if_else(named, values, pa.scalar(None, values.type))
         yield values
-
-
-def _is_text(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
