@@ -279,13 +279,14 @@ def test_damaged_sqlite_is_refused(tmp_path: Path, damage: Any) -> None:
         Result(tmp_path / "x.sqlite", tmp_path)
 
 
-def test_a_view_in_place_of_a_table_is_not_run(tmp_path: Path) -> None:
+def test_a_view_in_place_of_a_table_is_refused(tmp_path: Path) -> None:
     path = _export(tmp_path / "x.sqlite", {})
     with closing(sqlite3.connect(path)) as db, db:
         db.execute(
             "CREATE VIEW CUPTI_ACTIVITY_KIND_KERNEL AS SELECT 1 AS start, 2 AS end, 0 AS deviceId, 1 AS shortName"
         )
-    assert "gpu_kernels" not in Result(path, tmp_path).tables
+    with pytest.raises(FormatError, match="CUPTI_ACTIVITY_KIND_KERNEL is no plain table"):
+        Result(path, tmp_path)
 
 
 def _parquetdir(path: Path, sqlite: Path) -> Path:

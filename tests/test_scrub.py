@@ -207,6 +207,27 @@ def test_validation_names_files_and_keys_but_no_value(planted: Path) -> None:
     assert MARK not in "".join(map(str, found))
 
 
+def test_validate_tells_of_secrets_and_they_block_nothing(
+    cli_run: Callable[..., tuple[int, str, str]], make_trace: Callable[..., Path], tmp_path: Path
+) -> None:
+    folder = make_trace(tmp_path / "t")
+    code, clean, _ = cli_run("validate", folder, "--json")
+    (folder / ".env").write_text(f"HF_TOKEN={HF}\nDB_PASSWORD={MARK}\n")
+    again, out, err = cli_run("validate", folder, "--json")
+    assert again == code
+    (before,), (after,) = json.loads(clean), json.loads(out)
+    notes = [n for n in after.pop("notes") if n["kind"] == "secret"]
+    before.pop("notes")
+    assert after == before
+    assert [(n["file"], n["problem"]) for n in notes] == [
+        (".env", "DB_PASSWORD: 1 value that looks like a credential."),
+        (".env", "HF_TOKEN: 1 value that looks like a credential."),
+    ]
+    assert "tracelake scrub" in notes[0]["remedy"]
+    assert "secret: .env: HF_TOKEN" in err
+    assert MARK not in out + err
+
+
 def test_the_sample_traces_hold_no_secret(sample_traces: list[Path]) -> None:
     for path in sample_traces:
         with open_trace(path) as trace:

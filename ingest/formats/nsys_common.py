@@ -185,8 +185,8 @@ def open_parquet(folder: Path, name: str, temp: Path) -> Export:
     found = {p.stem: p for p in sorted(folder.glob("*.parquet")) if p.is_file()}
     check_is_export(set(found), name)
     read = {t: p for t, p in found.items() if t in READ_TABLES}
-    for path in read.values():
-        check_parquet(path, f"{name}/{path.name}")
+    for table, path in read.items():
+        check_parquet(path, f"{name}: table {table}")
     return Export(_connect(temp), name, {t: scan_parquet(p) for t, p in read.items()})
 
 

@@ -12,6 +12,7 @@ from ingest.lake.writer import check_trace_id
 from ingest.load import stage
 from ingest.quality.facts import collect
 from ingest.quality.judge import judge
+from ingest.scrub.detect import REMEDY, find_secrets
 from ingest.trace import open_trace
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
     from ingest.load import StagedTrace
 
-Kind = Literal["normalised", "ignored", "skipped", "kept", "finding", "error"]
+# A secret is told of and blocks nothing: it stays outside of the lake anyway.
+Kind = Literal["normalised", "ignored", "secret", "skipped", "kept", "finding", "error"]
 Verdict = Literal["accepted", "accepted with findings", "refused"]
 
 
@@ -77,6 +79,7 @@ def examine(path: Path | str, *, temp: Path | None = None, reraise: bool = False
                 for n in trace.card.normalisations
             )
             found.notes += (Note("ignored", i.name, None, f"{i.reason}.", None) for i in trace.ignored)
+            found.notes += (Note("secret", s.path, s.place, s.problem, REMEDY) for s in find_secrets(trace))
             with stage(trace, Path(scratch), temp=temp) as staged:
                 found.rows = sum(staged.staged.rows.values())
                 found.rows_skipped = sum(s.rows for _, s in staged.skips if s.action == "skipped")

@@ -51,11 +51,16 @@ class SecretFinding:
     key: str  # the name that the values go under, or what their shape is called
     count: int
 
+    @property
+    def problem(self) -> str:
+        """Say what and how many."""
+        values = "1 value that looks" if self.count == 1 else f"{self.count} values that look"
+        return f"{self.key}: {values} like a credential."
+
     def __str__(self) -> str:
-        """Say where, what and how many."""
+        """Say where, too."""
         where = f"{self.path}, table {self.place}" if self.place else self.path
-        values = "1 value" if self.count == 1 else f"{self.count} values"
-        return f"{where}: {self.key}: {values} that look like a credential."
+        return f"{where}: {self.problem}"
 
 
 REMEDY = "revoke it, and upload a copy without it: tracelake scrub TRACE -o OUT"
