@@ -106,11 +106,13 @@ def build(
 
 
 def project_fingerprint() -> str:
-    """Hash of the dbt project's files and of tracelake's version: other SQL builds every trace anew."""
+    """Hash of the dbt project's models and of tracelake's version: other SQL builds every trace anew."""
     digest = hashlib.sha256(__version__.encode())
     root = resource("dbt_project")
     for path in sorted(root.rglob("*")):
-        if path.suffix in {".sql", ".yml", ".csv"}:
+        # Questions are asked of what was built and build nothing.
+        is_question = path.is_relative_to(root / "analyses") or path == root / "macros" / "questions.sql"
+        if path.suffix in {".sql", ".yml", ".csv"} and not is_question:
             digest.update(f"{path.relative_to(root)}\0".encode() + path.read_bytes())
     return digest.hexdigest()[:16]
 

@@ -304,14 +304,106 @@ def test_larger_batches_are_against_the_smallest(answer: Callable[..., Any], tru
 
 
 def test_communication_is_exposed_where_no_compute_ran(answer: Callable[..., Any], truth: Truth) -> None:
-    rows = answer("exposed_communication")
+    rows = answer("exposed_communication", phase="all")
     assert rows[0]["trace_id"] == "moe"  # the least overlap
     found = by(rows, "trace_id")
-    for name in SYNTHETIC[:-1]:
+    for name in SYNTHETIC:
         share = 100 * truth[name]["exposed_comm_s"] / truth[name]["gpu_active_s"]
+        assert found[name]["exposed_s"] == pytest.approx(truth[name]["exposed_comm_s"])
         assert found[name]["exposed_pct_of_gpu_active"] == pytest.approx(share)
-    assert found["qwen3-8b-tp_1-batch_4"]["exposed_comm_s"] == 0
+    assert found["moe"]["overlap_pct"] == pytest.approx(10)
+    assert found["qwen3-8b-tp_1-batch_4"]["exposed_s"] == 0
     assert "cuda-graph-tp_1" not in found
+    phases = by(answer("exposed_communication", top=1000), "trace_id", "phase")
+    parts = sum(phases["base", phase]["exposed_s"] for phase in ("prefill", "decode", "none"))
+    assert parts == pytest.approx(phases["base", "all"]["exposed_s"])
+
+
+def test_gpus_wait_for_communication_the_host_or_the_rest(answer: Callable[..., Any], truth: Truth) -> None:
+    found = by(answer("idle_gpus"), "trace_id", "device")
+    facts = truth["base"]["facts"]
+    window_ns = facts["profile_end_ns"] - facts["profile_start_ns"]
+    for gpu in facts["kernel_time_by_gpu"]:
+        row = found["base", f"gpu {gpu['gpu']}"]
+        assert row["idle_pct"] == pytest.approx(100 * (1 - gpu["compute_ns"] / window_ns))
+        assert row["comm_wait_pct"] == pytest.approx(
+            100 * (gpu["comm_ns"] - gpu["overlapped_ns"]) / window_ns
+        )
+        assert row["host_wait_pct"] == pytest.approx(100 * gpu["host_gap_ns"] / window_ns)
+        assert row["idle_pct"] == pytest.approx(
+            row["comm_wait_pct"] + row["host_wait_pct"] + row["other_pct"]
+        )
+    assert "invisible" in found["cuda-graph-tp_1", "gpu 0"]["reason"]
+
+
+def test_collectives_and_what_no_pattern_names_make_up_the_kernel_time(
+    answer: Callable[..., Any], truth: Truth
+) -> None:
+    rows = [r for r in answer("collectives_by_time") if r["trace_id"] == "base"]
+    gpus = truth["base"]["facts"]["kernel_time_by_gpu"]
+    spent: dict[str, int] = {}
+    for collective in (c for gpu in gpus for c in gpu["collectives"]):
+        spent[collective["kernel"]] = spent.get(collective["kernel"], 0) + collective["ns"]
+    found = by([r for r in rows if r["library"] == "nccl"], "collective")
+    assert found["all_reduce"]["sum_s"] == pytest.approx(
+        spent["ncclDevKernel_AllReduce_Sum_bf16_RING_LL"] / 1e9
+    )
+    counts = truth["base"]["facts"]["collectives_in_window"]
+    assert found["all_gather"]["executions"] == counts["ncclDevKernel_AllGather_RING_LL"]
+    (unmatched,) = [r for r in rows if r["class"] == "unmatched"]
+    plain = sum(gpu["plain_ns"] for gpu in gpus)
+    assert unmatched["sum_s"] == pytest.approx((plain - sum(spent.values())) / 1e9)
+
+
+def test_slow_collectives_are_held_against_the_gpus_peak(answer: Callable[..., Any], truth: Truth) -> None:
+    rows = answer("slow_collectives")
+    known = [r for r in rows if r["peak_pct"] is not None]
+    assert known
+    assert [r["peak_pct"] for r in known] == sorted(r["peak_pct"] for r in known)
+    assert all(r["peak_pct"] == pytest.approx(100 * r["gb_s"] / 900) for r in known)
+    assert all((r["gb_s"] is None) == (r["reason"] is not None) for r in rows)
+    executions = {
+        n: c for n, c in truth["base"]["facts"]["collectives_in_window"].items() if "AllReduce" in n
+    }
+    mine = [
+        r for r in rows if (r["trace_id"], r["library"], r["collective"]) == ("base", "nccl", "all_reduce")
+    ]
+    assert sum(r["kernels"] for r in mine) == sum(executions.values())
+
+
+def test_kernels_fill_bursts_by_their_share_of_burst_time(
+    answer: Callable[..., Any], built_lake: Path
+) -> None:
+    rows = [r for r in answer("kernels_in_bursts") if r["trace_id"] == "base"]
+    assert [r["burst_time_pct"] for r in rows] == sorted((r["burst_time_pct"] for r in rows), reverse=True)
+    with Lake(built_lake, read_only=True) as lake:
+        # communication kernels of the simulator never overlap each other
+        ((expected,),) = lake.sql(
+            "select sum(comm_pct * duration_s) / sum(duration_s) from lake.marts.nvlink_bursts where trace_id = 'base'"
+        )
+    assert sum(r["burst_time_pct"] for r in rows if r["class"] == "comm") == pytest.approx(expected)
+
+
+def test_kernels_at_the_peaks_are_counted_by_peak(answer: Callable[..., Any], built_lake: Path) -> None:
+    rows = [r for r in answer("kernels_at_peaks") if r["trace_id"] == "base"]
+    assert {r["trace_peaks"] for r in rows} == {20}
+    assert max(r["highest_gb_s"] for r in rows) == pytest.approx(180, rel=1e-3)  # prefill of GPU 0, sent
+    with Lake(built_lake, read_only=True) as lake:
+        for row in rows:
+            ((peaks,),) = lake.sql(
+                "select count(distinct peak) from lake.marts.peak_kernels "
+                "where trace_id = 'base' and kernel_name is not distinct from ?", [row["kernel_name"]],
+            )  # fmt: skip
+            assert row["peaks"] == peaks
+    assert {r["is_nccl"] for r in rows if str(r["kernel_name"]).startswith("nccl")} <= {True}
+
+
+def test_links_are_told_apart_where_the_counters_do(answer: Callable[..., Any]) -> None:
+    rows = answer("link_imbalance")
+    assert {r["trace_id"] for r in rows} == {"nccl-allreduce-tp_2-h200[per_link]"}
+    assert {(r["links"], r["idle_links"]) for r in rows} == {(18, 0)}
+    assert sum(r["nvlink_gb"] for r in rows) == pytest.approx(2 * 500 * 134_217_728 / 1e9, rel=1e-3)
+    assert all(r["imbalance"] == pytest.approx(r["busiest_gb"] / (r["nvlink_gb"] / r["links"])) for r in rows)
 
 
 def test_peaks_are_held_against_the_model_of_the_gpu(answer: Callable[..., Any], truth: Truth) -> None:

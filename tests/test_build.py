@@ -278,6 +278,9 @@ def test_the_fingerprint_follows_the_sql(tmp_path: Path, monkeypatch: pytest.Mon
     copy = shutil.copytree(resource("dbt_project"), tmp_path / "dbt_project")
     monkeypatch.setattr("ingest.build.resource", lambda _: copy)
     before = project_fingerprint()
+    question = copy / "analyses" / "burstiest_traces.sql"
+    question.write_text(question.read_text() + "-- changed\n")
+    assert project_fingerprint() == before
     model = copy / "models" / "marts" / "nvlink_bursts.sql"
     model.write_text(model.read_text() + "-- changed\n")
     assert project_fingerprint() != before

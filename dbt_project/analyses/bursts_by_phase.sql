@@ -1,9 +1,6 @@
 with bursts as (
 
-    select
-        *,
-        start_ns - lag(end_ns) over (partition by trace_id, gpu_index order by start_ns) as gap_ns
-    from {{ ref('nvlink_bursts') }}
+    select * from {{ ref('nvlink_bursts') }}
 
 ),
 
@@ -17,7 +14,7 @@ final as (
         1e3 * median(duration_s) as median_ms,
         1e3 * quantile_cont(duration_s, 0.99) as p99_ms,
         1e3 * max(duration_s) as longest_ms,
-        median(gap_ns) / 1e6 as median_gap_ms,
+        1e3 * median(gap_s) as median_gap_ms,
         max(peak_gb_s) as peak_gb_s
     from bursts
     group by trace_id, phase
