@@ -223,8 +223,8 @@ def test_groups_by_card_fields_have_count_mean_min_median_and_max(
     assert row["mean"] == pytest.approx(sum(values) / 4)
     assert (row["min"], row["max"]) == pytest.approx((values[0], values[-1]))
     assert row["median"] == pytest.approx((values[1] + values[2]) / 2)
-    graph = rows[1, "pytorch"]  # qwen knows it, the two others abstain
-    assert (graph["traces"], graph["known"]) == (3, 1)
+    single = rows[1, "pytorch"]  # qwen knows it; the graph and both training traces abstain
+    assert (single["traces"], single["known"]) == (4, 1)
     assert (rows[2, "pytorch"]["known"], rows[2, "pytorch"]["mean"]) == (0, None)
 
 
