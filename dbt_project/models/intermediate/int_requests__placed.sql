@@ -113,7 +113,8 @@ judged as (
         coalesce(place <= run_requests - num_prompts, false) as is_ahead,
         coalesce(
             place = 1 and last_ns <= case when run_requests = 1 then latest_start_ns else next_start_ns end, false
-        ) as is_alone_before_others
+        ) as is_alone_before_others,
+        run_requests = 1 and max(run_requests) over (partition by trace_no) > 1 as is_lone_run
     from numbered
 
 ),
@@ -127,7 +128,7 @@ final as (
         line,
         request_index,
         case
-            when is_alone_before_others and (is_ahead or run_requests = 1) then 'test'
+            when is_alone_before_others and (is_ahead or is_lone_run) then 'test'
             when is_ahead or regexp_matches(path, '(?i)warm[-_ ]?up') then 'warmup'
             when window_source = 'markers' and last_ns <= window_start_ns then 'warmup'
             else 'measured'
