@@ -292,39 +292,46 @@ def test_covered_time_of_each_class_equals_a_brute_force_timeline(
                 [gpu, start, start + length, kind, kind],
             )
         con.execute(
-            "create table intermediate.int_kernels__names as select unnest(['comm', 'compute']) as kernel_name, "
-            "kernel_name as demangled_name, kernel_name as class"
+            "create table intermediate.int_kernels__names as from (values ('comm', 'comm', 1), "
+            "('compute', 'compute', 2)) as t(kernel_name, demangled_name, kernel_no)"
+        )
+        con.execute(
+            "create table intermediate.int_kernels__kinds as from (values (1, true), (2, false)) as t(kernel_no, is_comm)"
+        )
+        con.execute(
+            f"create table intermediate.int_kernels__devices as select 1 as trace_no, '{QWEN}' as trace_id, "
+            "unnest([10, 11]) as device_no, device_no - 10 as gpu_index, null::bigint as pid, null::int as device_id"
         )
         con.execute(
             f"create table intermediate.int_trace__pending as select 1 as trace_no, '{QWEN}' as trace_id"
         )
-        con.execute(
-            "create table intermediate.int_phase__windows (trace_no int, start_ns bigint, end_ns bigint)"
-        )
+        for table in ("int_training__steps", "int_phase__windows"):
+            con.execute(f"create table intermediate.{table} (trace_no int, start_ns bigint, end_ns bigint)")
         con.executemany(
-            "insert into intermediate.int_phase__windows values (1, ?, ?)",
-            [*itertools.pairwise(cuts)],
-        )
-        con.execute(
-            "create table intermediate.int_training__steps (trace_no int, start_ns bigint, end_ns bigint)"
+            "insert into intermediate.int_training__steps values (1, ?, ?)", [*itertools.pairwise(cuts)]
         )
         found = con.execute(
-            "select device, at_ns, active_ns, comm_ns, compute_ns, hidden_ns "
+            "select device_no, at_ns, active_ns, comm_ns, compute_ns "
             f"from ({_compiled(built, 'int_kernels__coverage')})"
         ).fetchall()
+        hidden = con.execute(
+            f"select at_ns, hidden_ns from ({_compiled(built, 'int_kernels__hidden')})"
+        ).fetchall()
     expected = []
-    for gpu in sorted({k[0] for k in kernels}):
-        ticks = {
-            kind: {t for g, k, s, n in kernels if (g, k) == (gpu, kind) for t in range(s, s + n)}
-            for kind in ("comm", "compute", "graph")
-        }
+    for gpu in (0, 1):
+        comm, compute = (
+            {t for g, k, s, n in kernels if (g, k) == (gpu, kind) for t in range(s, s + n)}
+            for kind in ("comm", "compute")
+        )
         for at in cuts:
-            until = [
-                sum(t < at for t in found_ticks)
-                for found_ticks in (ticks["comm"] | ticks["compute"], *ticks.values())
-            ]
-            expected.append((gpu, at, *until))
+            until = [sum(t < at for t in ticks) for ticks in (comm | compute, comm, compute)]
+            expected.append((10 + gpu, at, *until))
     assert sorted(found) == expected
+    graphs = {t for _, k, s, n in kernels if k == "graph" for t in range(s, s + n)}
+    if any(k == "graph" for _, k, *_ in kernels):
+        assert sorted(hidden) == [(at, sum(t < at for t in graphs)) for at in cuts]
+    else:
+        assert hidden == []
 
 
 requests = st.lists(

@@ -57,9 +57,3 @@
     ) as summed
     where is_instant
 {%- endmacro %}
-
-{# One number a device of a trace: the GPU, else a negative one for the process and its own ordinal. Windows over
-   numbers take half the time of those over texts. #}
-{% macro device_key(gpu_index, pid, device_id) -%}
-    cast(coalesce({{ gpu_index }}, -1 - (coalesce({{ pid }}, 0) * 4096 + {{ device_id }})) as bigint)
-{%- endmacro %}

@@ -1,6 +1,10 @@
 with kernels as (
 
-    select * from {{ ref('stg_gpu_kernels') }}
+    select
+        *,
+        case when gpu_index is null then pid end as own_pid,
+        case when gpu_index is null then device_id end as own_device_id
+    from {{ ref('stg_gpu_kernels') }}
     where {{ pending_filter('trace_id') }}
 
 ),
@@ -11,28 +15,15 @@ names as (
 
 ),
 
-graphs as (
+kinds as (
 
-    select * from {{ ref('stg_graph_launches') }}
-    where {{ pending_filter('trace_id') }}
-
-),
-
-traces as (
-
-    select * from {{ ref('int_trace__pending') }}
+    select * from {{ ref('int_kernels__kinds') }}
 
 ),
 
-phases as (
+devices as (
 
-    select * from {{ ref('int_phase__windows') }}
-
-),
-
-steps as (
-
-    select * from {{ ref('int_training__steps') }}
+    select * from {{ ref('int_kernels__devices') }}
 
 ),
 
@@ -41,85 +32,55 @@ edges as (
     select
         trace_no,
         unnest([start_ns, end_ns]) as at_ns
-    from phases
-    union distinct
-    select
-        trace_no,
-        unnest([start_ns, end_ns]) as at_ns
-    from steps
+    from {{ ref('int_training__steps') }}
 
 ),
 
-executions as (
+-- of traces with steps only: others' kernels need not be gone through again
+wanted as (
 
-    select
-        kernels.trace_id,
-        {{ device_key('kernels.gpu_index', 'kernels.pid', 'kernels.device_id') }} as device,
-        kernels.start_ns,
-        kernels.end_ns,
-        true as active,
-        names.class in ('comm', 'fused') as comm,
-        names.class not in ('comm', 'fused') as compute,
-        false as hidden
-    from kernels
-    -- one row a pair of names
-    inner join names
-        on kernels.kernel_name = names.kernel_name and kernels.demangled_name = names.demangled_name
-    union all by name
-    -- the kernels inside of a graph that was traced as a whole cannot be told apart
-    select
-        trace_id,
-        {{ device_key('gpu_index', 'pid', 'device_id') }} as device,
-        start_ns,
-        end_ns,
-        false as active,
-        false as comm,
-        false as compute,
-        true as hidden
-    from graphs
+    select devices.* from devices
+    semi join edges on devices.trace_no = edges.trace_no
 
 ),
 
+-- not cut to the profile window: a step is told whole
 spans as (
 
     select
-        traces.trace_no,
-        executions.device,
-        executions.start_ns,
-        executions.end_ns,
-        executions.active,
-        executions.comm,
-        executions.compute,
-        executions.hidden
-    from executions
-    inner join traces on executions.trace_id = traces.trace_id
-    semi join edges on traces.trace_no = edges.trace_no
-
-),
-
-devices as (
-
-    select distinct
-        trace_no,
-        device
-    from spans
+        wanted.device_no,
+        kernels.start_ns,
+        kernels.end_ns,
+        true as active,
+        kinds.is_comm as comm,
+        not kinds.is_comm as compute
+    from kernels
+    -- one row a pair of names, one a kind, one a device
+    inner join names
+        on kernels.kernel_name = names.kernel_name and kernels.demangled_name = names.demangled_name
+    inner join kinds on names.kernel_no = kinds.kernel_no
+    inner join wanted
+        on
+            kernels.trace_id = wanted.trace_id
+            and kernels.gpu_index is not distinct from wanted.gpu_index
+            and kernels.own_pid is not distinct from wanted.pid
+            and kernels.own_device_id is not distinct from wanted.device_id
 
 ),
 
 instants as (
 
-    select
-        devices.trace_no,
-        devices.device,
+    select distinct
+        wanted.device_no,
         edges.at_ns
-    from devices
-    inner join edges on devices.trace_no = edges.trace_no
+    from wanted
+    inner join edges on wanted.trace_no = edges.trace_no
 
 ),
 
 final as (
 
-    {{ covered_until('spans', 'instants', ['trace_no', 'device'], ['active', 'comm', 'compute', 'hidden']) }}
+    {{ covered_until('spans', 'instants', ['device_no'], ['active', 'comm', 'compute']) }}
 
 )
 

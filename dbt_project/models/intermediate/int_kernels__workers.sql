@@ -3,28 +3,34 @@ with kernels as (
     select distinct
         trace_id,
         gpu_index,
-        device_id,
-        pid,
-        rank
+        case when gpu_index is null then pid end as own_pid,
+        case when gpu_index is null then device_id end as own_device_id,
+        coalesce('rank ' || rank, 'pid ' || pid) as worker
     from {{ ref('stg_gpu_kernels') }}
     where {{ pending_filter('trace_id') }}
 
 ),
 
-traces as (
+devices as (
 
-    select * from {{ ref('int_trace__pending') }}
+    select * from {{ ref('int_kernels__devices') }}
 
 ),
 
 final as (
 
-    select distinct
-        traces.trace_no,
-        {{ device_key('kernels.gpu_index', 'kernels.pid', 'kernels.device_id') }} as device,
-        coalesce('rank ' || kernels.rank, 'pid ' || kernels.pid) as worker
+    select
+        devices.trace_no,
+        devices.device_no,
+        kernels.worker
     from kernels
-    inner join traces on kernels.trace_id = traces.trace_id
+    inner join devices
+        on
+            kernels.trace_id = devices.trace_id
+            and kernels.gpu_index is not distinct from devices.gpu_index
+            and kernels.own_pid is not distinct from devices.pid
+            and kernels.own_device_id is not distinct from devices.device_id
+    where kernels.worker is not null
 
 )
 

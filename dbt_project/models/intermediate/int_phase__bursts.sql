@@ -16,6 +16,19 @@ totals as (
 
 ),
 
+-- a burst is its main phase's
+counts as (
+
+    select
+        trace_no,
+        phase,
+        count(*) as bursts
+    from {{ ref('int_burst__spans') }}
+    where phase is not null
+    group by trace_no, phase
+
+),
+
 summed as (
 
     select
@@ -46,10 +59,12 @@ final as (
         wanted.trace_no,
         wanted.phase,
         case when totals.total_nvlink_gb = 0 then 0 else summed.peak_bw_gb_s end as peak_bw_gb_s,
+        case when totals.is_known and wanted.phase <> 'step' then coalesce(counts.bursts, 0) end as bursts,
         case when totals.is_known then coalesce(summed.burst_ns, 0) / totals.polled_gpus / 1e9 end as burst_s
     from wanted
     inner join totals on wanted.trace_no = totals.trace_no
     left join summed on wanted.trace_no = summed.trace_no and wanted.phase = summed.phase
+    left join counts on wanted.trace_no = counts.trace_no and wanted.phase = counts.phase
 
 )
 

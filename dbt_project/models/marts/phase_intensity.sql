@@ -34,6 +34,7 @@ final as (
         traffic.avg_bw_gb_s,
         bursts.peak_bw_gb_s,
         bursts.peak_bw_gb_s / nullif(traffic.avg_bw_gb_s, 0) as burst_intensity,
+        bursts.bursts,
         bursts.burst_s,
         activity.gpu_active_s,
         activity.comm_share_pct,

@@ -16,6 +16,12 @@ covered as (
 
 ),
 
+hidden as (
+
+    select * from {{ ref('int_kernels__hidden') }}
+
+),
+
 activity as (
 
     select
@@ -25,38 +31,32 @@ activity as (
         count(*) as devices,
         sum(ends.active_ns - starts.active_ns) as gpu_active_ns,
         sum(ends.comm_ns - starts.comm_ns) as comm_ns,
-        sum(ends.compute_ns - starts.compute_ns) as compute_ns,
-        sum(ends.hidden_ns - starts.hidden_ns) as hidden_ns
+        sum(ends.compute_ns - starts.compute_ns) as compute_ns
     from steps
     -- a worker may drive several devices
     inner join workers on steps.trace_no = workers.trace_no and steps.worker = workers.worker
     -- one row an instant and device on both sides
     inner join covered as starts
         on
-            steps.trace_no = starts.trace_no
-            and workers.device = starts.device
+            workers.device_no = starts.device_no
             and steps.start_ns = starts.at_ns
-    inner join covered as ends
-        on steps.trace_no = ends.trace_no and workers.device = ends.device and steps.end_ns = ends.at_ns
+    inner join covered as ends on workers.device_no = ends.device_no and steps.end_ns = ends.at_ns
     group by steps.trace_no, steps.worker, steps.step
 
 ),
 
-known as (
+judged as (
 
     select
         steps.*,
         activity.devices,
-        case when activity.hidden_ns = 0 then activity.gpu_active_ns end as gpu_active_ns,
-        case when activity.hidden_ns = 0 then activity.comm_ns end as comm_ns,
-        case when activity.hidden_ns = 0 then activity.compute_ns end as compute_ns,
-        -- |A and B| = |A| + |B| - |A or B|
-        case when activity.hidden_ns = 0 then activity.comm_ns + activity.compute_ns - activity.gpu_active_ns end as overlap_ns,
+        activity.gpu_active_ns,
+        activity.compute_ns,
+        activity.comm_ns,
         case
-            when activity.hidden_ns = 0 then null
-            when activity.hidden_ns > 0
+            when ends.hidden_ns > starts.hidden_ns
                 then 'CUDA graphs were traced as a whole: the kernels inside them are invisible'
-            else 'no kernel of the trace belongs to this rank or process'
+            when activity.step is null then 'no kernel of the trace belongs to this rank or process'
         end as gpu_reason
     from steps
     left join activity
@@ -64,6 +64,22 @@ known as (
             steps.trace_no = activity.trace_no
             and steps.worker = activity.worker
             and steps.step = activity.step
+    -- at most one row an instant
+    left join hidden as starts on steps.trace_no = starts.trace_no and steps.start_ns = starts.at_ns
+    left join hidden as ends on steps.trace_no = ends.trace_no and steps.end_ns = ends.at_ns
+
+),
+
+known as (
+
+    select
+        * exclude (gpu_active_ns, compute_ns, comm_ns),
+        case when gpu_reason is null then gpu_active_ns end as gpu_active_ns,
+        case when gpu_reason is null then compute_ns end as compute_ns,
+        case when gpu_reason is null then comm_ns end as comm_ns,
+        -- |A and B| = |A| + |B| - |A or B|
+        case when gpu_reason is null then comm_ns + compute_ns - gpu_active_ns end as overlap_ns
+    from judged
 
 ),
 
