@@ -146,6 +146,9 @@ def test_a_trace_with_findings_is_refused_taken_in_shown_and_removed(doubtful: P
         "fell", "findings", 1, str(page),
     )  # fmt: skip
     assert page.is_file()
+    shown = run("--lake", lake_root, "show", "fell").stdout
+    assert "counter_reset" in shown
+    assert f"facts and verdicts: {page}" in shown
     assert run("--lake", lake_root, "remove", "fell").exit_code == 0
     assert not page.exists()
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from ingest.cli.opened import open_lake
 from ingest.cli.output import format_options, print_rows
 
 
@@ -23,12 +24,11 @@ def quality(obj: dict[str, Any], trace_ids: tuple[str, ...], as_json: bool, as_c
     Example:
       tracelake quality qwen3-32b-tp_4-batch_1
     """
-    from ingest.lake import Lake
     from ingest.quality.data_docs import page_path, write_page
     from ingest.quality.judge import judge
 
     rows: list[tuple[Any, ...]] = []
-    with Lake(obj["lake"], read_only=True) as lake:
+    with open_lake(obj) as lake:
         for trace_id in trace_ids:
             lake.require(trace_id)
         for trace_id in trace_ids or [t.trace_id for t in lake.traces()]:
@@ -37,7 +37,8 @@ def quality(obj: dict[str, Any], trace_ids: tuple[str, ...], as_json: bool, as_c
             ).to_arrow_table()
             if facts.num_rows == 0:
                 click.echo(
-                    f"{trace_id}: was taken in without checks; ingest it anew with --replace.", err=True
+                    f"{trace_id}: was taken in without checks; `tracelake remove` it and ingest it anew.",
+                    err=True,
                 )
                 rows.append((trace_id, "not checked", None, None))
                 continue

@@ -70,12 +70,14 @@ def traces(obj: dict[str, Any], as_json: bool, as_csv: bool) -> None:
 @format_options
 @click.pass_obj
 def show(obj: dict[str, Any], trace_id: str, as_json: bool, as_csv: bool) -> None:
-    """Show one trace: its files, what was read of them, what was skipped or ignored and why.
+    """Show one trace: its files, what was read of them, what was skipped or ignored and why, its findings.
 
     \b
     Example:
       tracelake show qwen3-32b-tp_4-batch_1
     """
+    from ingest.quality.data_docs import page_path
+
     with open_lake(obj) as lake:
         lake.require(trace_id)
         files = lake.query(
@@ -98,9 +100,17 @@ def show(obj: dict[str, Any], trace_id: str, as_json: bool, as_csv: bool) -> Non
             "select path, table_name, action, code, severity, row_count, remedy from lake.raw.ingest_skips "
             "where trace_id = ? order by all", [trace_id],
         )  # fmt: skip
-        if skips[1]:
-            click.echo()
-            print_rows(*skips)
+        findings = lake.query(
+            "select table_name, rule, message, remedy from lake.raw.quality_findings "
+            "where trace_id = ? order by all", [trace_id],
+        )  # fmt: skip
+        for listed in (skips, findings):
+            if listed[1]:
+                click.echo()
+                print_rows(*listed)
+        page = page_path(lake.place.root, trace_id)
+    if page.is_file():
+        click.echo(f"\nfacts and verdicts: {page}")
 
 
 @click.command()

@@ -55,6 +55,8 @@ def frame(table: str, rows: list[dict[str, Any]]) -> pd.DataFrame:
     subjects = dict.fromkeys(row["subject"] for row in rows)
     cells: dict[str, dict[str | None, float | None]] = {fact: {} for fact in facts}
     for row in rows:
+        if row["fact"] not in cells:
+            continue  # on record from a version that measured more
         cells[row["fact"]][row["subject"]] = row["value"]
     columns = {
         fact: pd.Series([cell.get(s) for s in subjects], dtype="float64") for fact, cell in cells.items()
