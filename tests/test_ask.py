@@ -274,6 +274,8 @@ def test_tp_4_against_tp_2_is_paired_at_equal_settings(answer: Callable[..., Any
     assert row["high_bytes_per_token"] == pytest.approx(per_token(truth["tp_4"]))
     assert row["ratio"] == pytest.approx(per_token(truth["tp_4"]) / (sum(low) / 2))
     assert row["is_raised"] is True
+    tokens = by(answer("bytes_per_token_by_phase"), "trace_id")
+    assert row["high_bytes_per_generated_token"] == pytest.approx(tokens["tp_4"]["bytes_per_generated_token"])
     assert answer("tp_bytes_per_token", tp_high=8) == []
     (swapped,) = answer("tp_bytes_per_token", tp_low=4, tp_high=2)
     assert swapped["is_raised"] is False

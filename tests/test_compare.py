@@ -103,8 +103,8 @@ def test_phases_from_another_source_are_refused_and_the_rest_is_compared(
 @pytest.mark.parametrize(
     ("setting", "label", "refused"),
     [
-        ("bucket_ms", "other bucket width", {"peak_nvlink_gb_s", "burst_intensity", "burst_duration_s"}),
-        ("burst_threshold_gb_s", "other burst threshold", {"burst_duration_s"}),
+        ("bucket_ms", "other bucket width (ms)", {"peak_nvlink_gb_s", "burst_intensity", "burst_duration_s"}),
+        ("burst_threshold_gb_s", "other burst threshold (GB/s)", {"burst_duration_s"}),
     ],
 )
 def test_other_settings_of_the_build_refuse_what_they_shape(
