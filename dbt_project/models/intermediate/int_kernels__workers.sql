@@ -1,4 +1,10 @@
-with kernels as (
+with steps as (
+
+    select * from {{ ref('int_training__steps') }}
+
+),
+
+kernels as (
 
     select distinct
         trace_id,
@@ -7,7 +13,7 @@ with kernels as (
         case when gpu_index is null then device_id end as own_device_id,
         coalesce('rank ' || rank, 'pid ' || pid) as worker
     from {{ ref('stg_gpu_kernels') }}
-    where {{ pending_filter('trace_id') }}
+    where {{ pending_filter('trace_id') }} and trace_id in (select steps.trace_id from steps)
 
 ),
 
