@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import duckdb
@@ -26,8 +27,12 @@ spans = st.lists(
 
 @pytest.fixture(scope="module")
 def macros() -> Any:
-    """The interval macros, as dbt compiles them."""
-    text = (resource("dbt_project") / "macros" / "intervals.sql").read_text(encoding="utf-8")
+    """The interval macros and the data tests that use them, as dbt compiles them."""
+    folder = resource("dbt_project") / "macros"
+    tests = (folder / "tests.sql").read_text(encoding="utf-8").replace("{% test ", "{% macro ")
+    text = (folder / "intervals.sql").read_text(encoding="utf-8") + tests.replace(
+        "{% endtest %}", "{% endmacro %}"
+    )
     environment = jinja2.Environment(extensions=["jinja2.ext.do"], autoescape=False)
     return environment.from_string(text, globals={"var": {"bucket_ms": 1}.__getitem__}).module
 
@@ -137,3 +142,32 @@ def test_uncovered_parts_add_up_to_the_length_of_the_union(macros: Any, a: list[
     sql = f"select k, sum({part})::bigint from (select *, {before} as before_ns from a) group by k"
     lengths = {k: len(covered(a, k)) * unit for k, _, _ in a}
     assert run(sql, unit, a=a) == sorted(lengths.items())
+
+
+@settings(max_examples=40, deadline=None)
+@given(a=spans, unit=UNITS)
+def test_the_precondition_of_disjoint_intervals_finds_every_set_that_is_not(
+    macros: Any, a: list[Span], unit: int
+) -> None:
+    keyed = {k: [(s, e) for j, s, e in a if j == k] for k in (0, 1)}
+    shares = any(len(covered(a, k)) < sum(e - s for s, e in keyed[k]) for k in keyed)
+    is_disjoint = not shares and all(e > s for _, s, e in a)
+    assert (run(macros.intervals_disjoint("a", ["k"]), unit, a=a) == []) == is_disjoint
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, 30), min_size=2, max_size=8, unique=True),
+    at=st.integers(0, 6),
+    move=st.integers(-1, 1),
+)
+def test_the_precondition_of_filled_time_finds_a_gap_and_an_overlap(
+    macros: Any, cuts: list[int], at: int, move: int
+) -> None:
+    edges = sorted(cuts)
+    a = [(0, 2 * start, 2 * end) for start, end in pairwise(edges)]
+    inner = at % len(a)
+    is_moved = move != 0 and inner + 1 < len(a)
+    if is_moved:
+        a[inner] = (0, a[inner][1], a[inner][2] + move)
+    assert (run(macros.intervals_fill("a", ["k"]), 1, a=a) == []) == (not is_moved)
