@@ -4,12 +4,14 @@
 -- of kernels of any length. The table lag_grid has the GPU and the grid.
 with counters as (
 
+    -- windows over the polls of one GPU, not of all
     select
-        gpu_index,
-        host_ns + mean_offset_ns::bigint as at_ns,
-        kib
-    from nvlink_polls
-    where is_full
+        polls.gpu_index,
+        polls.host_ns + polls.mean_offset_ns::bigint as at_ns,
+        polls.kib
+    from nvlink_polls as polls
+    semi join lag_grid as grid on polls.gpu_index = grid.gpu_index
+    where polls.is_full
 
 ),
 
