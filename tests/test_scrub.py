@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.credentials import find, is_secret, is_secret_name, redact
-from ingest.errors import FormatError, TraceError
+from ingest.errors import CardError, FormatError, TraceError
 from ingest.formats.public import error_kind, public_name
 from ingest.load import ingest
 from ingest.scrub.copy import scrub
@@ -75,7 +75,7 @@ def _sqlite_with_secrets(path: Path) -> None:
 
 
 def _benchmark(extra: dict[str, Any] | None = None) -> dict[str, Any]:
-    found = json.loads(
+    found: dict[str, Any] = json.loads(
         (DATA / "benchmark" / "openai-infqps-concurrency4-mock-20261124-024003.json").read_text()
     )
     return found | {
@@ -232,6 +232,23 @@ def test_the_sample_traces_hold_no_secret(sample_traces: list[Path]) -> None:
     for path in sample_traces:
         with open_trace(path) as trace:
             assert find_secrets(trace) == []
+
+
+def test_an_error_shows_what_is_wrong_but_no_credential(
+    make_trace: Callable[..., Path], lake: Lake, tmp_path: Path
+) -> None:
+    folder = make_trace(tmp_path / "t")
+    (folder / "vllm.json").write_text(json.dumps(_benchmark({"completed": HF})))
+    with pytest.raises(FormatError, match=r"completed: '\[redacted\]' is not a whole number") as error:
+        ingest(folder, lake)
+    assert MARK not in str(error.value)
+    (folder / "vllm.json").unlink()
+    (folder / "card.yml").write_text(
+        (folder / "card.yml").read_text().replace("phase: inference", f"phase: {HF}")
+    )
+    with pytest.raises(CardError, match=r"phase.*\[redacted\]") as refused:
+        ingest(folder, lake)
+    assert MARK not in str(refused.value) + str(refused.value.problems)
 
 
 def test_a_secret_across_the_chunks_of_a_stream_is_found_once(tmp_path: Path) -> None:

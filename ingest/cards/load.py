@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ingest.cards.normalise import Normalisation, normalise
 from ingest.cards.schema import Problem, problems
 from ingest.cards.text import MAX_BYTES, read_yaml
-from ingest.credentials import redact_tree
+from ingest.credentials import redact, redact_tree
 from ingest.errors import CardError
 
 if TYPE_CHECKING:
@@ -101,6 +101,8 @@ def parse_card(data: bytes | str, where: str) -> Card:
 
 def card_error(where: str, wrong: list[Problem]) -> CardError:
     """Return one error for all that is wrong; the hint is the first problem's."""
+    # What is wrong is shown, but for what may be a credential.
+    wrong = [Problem(p.path, redact(p.what), p.remedy) for p in wrong]
     lines = [f"{p.path}: {p.what}" if p.path else p.what for p in wrong[:10]]
     if len(wrong) > 10:
         lines.append(f"and {len(wrong) - 10} more.")

@@ -9,6 +9,7 @@ import zlib
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any
 
+from ingest.credentials import redact
 from ingest.errors import FormatError
 from ingest.formats.public import public_name
 from ingest.units import s_to_ns
@@ -238,5 +239,5 @@ def _brief(value: Any) -> str:
         return f"a {'mapping' if isinstance(value, dict) else 'list'}"
     if isinstance(value, int) and abs(value) >= 10**40:
         return "an integer of over 40 digits"
-    shown = repr(value) if isinstance(value, str) else str(value)
+    shown = repr(redact(value)) if isinstance(value, str) else str(value)
     return shown if len(shown) <= 60 else shown[:57] + "..."

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from ingest.credentials import redact
 from ingest.errors import FormatError
 
 if TYPE_CHECKING:
@@ -66,7 +67,7 @@ def quoted(text: object) -> str:
 def first_line(exc: BaseException) -> str:
     """Return what DuckDB or Arrow said in one line, in plain words and without the folders of this machine."""
     lines = str(exc).strip().splitlines()
-    said = lines[0][:300] if lines else type(exc).__name__
+    said = redact(lines[0])[:300] if lines else type(exc).__name__
     for word, plain in _PLAIN_WORDS.items():
         if word in said:
             return plain
