@@ -18,7 +18,7 @@ cells as (
         legacy_bucket,
         legacy_part,
         -- the older script reads a reset as no traffic
-        coalesce(sum(bytes), 0) as bytes
+        coalesce(sum(tx_bytes + rx_bytes), 0) as bytes
     from {{ ref('int_nvlink__cells') }}
     group by trace_no, gpu_index, legacy_bucket, legacy_part
 

@@ -4,128 +4,76 @@ with cells as (
 
 ),
 
-intervals as (
-
-    select * from cells
-    where start_ns is not null and bytes is not null
-
-),
-
 windows as (
 
     select * from {{ ref('int_profile__windows') }}
 
 ),
 
--- bytes moved before and by the end of the part that lies in the window
-placed as not materialized (
+-- the part of a single interval that lies in the window, as shares of its bytes
+placed as (
 
     select
-        intervals.trace_no,
-        intervals.gpu_index,
-        intervals.is_tx,
-        intervals.start_ns,
-        intervals.end_ns,
-        intervals.bytes,
+        cells.trace_no,
+        cells.gpu_index,
+        cells.start_ns,
+        cells.end_ns,
+        cells.tx_bytes,
+        cells.rx_bytes,
         windows.window_start_ns,
-        (greatest(intervals.start_ns, windows.window_start_ns) - windows.window_start_ns)
-        // {{ bucket_ns() }} as first_bucket,
-        (least(intervals.end_ns, windows.window_end_ns) - 1 - windows.window_start_ns)
-        // {{ bucket_ns() }} as last_bucket,
-        case
-            when intervals.start_ns >= windows.window_start_ns then 0
-            else {{ bytes_until('bytes', 'start_ns', 'end_ns', 'windows.window_start_ns') }}
-        end as bytes_before,
-        case
-            when intervals.end_ns <= windows.window_end_ns then intervals.bytes
-            else {{ bytes_until('bytes', 'start_ns', 'end_ns', 'windows.window_end_ns') }}
-        end as bytes_by_end
-    from intervals
+        windows.window_end_ns,
+        unnest(
+            range(
+                (greatest(cells.start_ns, windows.window_start_ns) - windows.window_start_ns) // {{ bucket_ns() }},
+                (least(cells.end_ns, windows.window_end_ns) - 1 - windows.window_start_ns) // {{ bucket_ns() }} + 1
+            )
+        ) as bucket
+    from cells
     -- one window a trace
-    inner join windows on intervals.trace_no = windows.trace_no
-    where intervals.end_ns > windows.window_start_ns and intervals.start_ns < windows.window_end_ns
+    inner join windows on cells.trace_no = windows.trace_no
+    where
+        cells.tx_bytes is not null
+        and cells.end_ns > windows.window_start_ns
+        and cells.start_ns < windows.window_end_ns
 
 ),
 
-heads as (
-
-    select
-        trace_no,
-        gpu_index,
-        is_tx,
-        first_bucket as bucket,
-        case
-            when first_bucket = last_bucket then bytes_by_end
-            else {{ bytes_until('bytes', 'start_ns', 'end_ns', '(window_start_ns + (first_bucket + 1) * ' ~ bucket_ns() ~ ')') }}
-        end - bytes_before as bytes
-    from placed
-
-),
-
-tails as (
-
-    select
-        trace_no,
-        gpu_index,
-        is_tx,
-        last_bucket as bucket,
-        bytes_by_end
-        - {{ bytes_until('bytes', 'start_ns', 'end_ns', '(window_start_ns + last_bucket * ' ~ bucket_ns() ~ ')') }} as bytes
-    from placed
-    where last_bucket > first_bucket
-
-),
-
-inner_buckets as (
+cut as (
 
     select
         *,
-        unnest(range(first_bucket + 1, last_bucket)) as bucket
+        greatest(start_ns, window_start_ns + bucket * {{ bucket_ns() }}) as from_ns,
+        least(end_ns, window_end_ns, window_start_ns + (bucket + 1) * {{ bucket_ns() }}) as to_ns
     from placed
-    where last_bucket > first_bucket + 1
-
-),
-
-middles as (
-
-    select
-        trace_no,
-        gpu_index,
-        is_tx,
-        bucket,
-        {{ bytes_between(
-            'bytes', 'start_ns', 'end_ns',
-            '(window_start_ns + bucket * ' ~ bucket_ns() ~ ')',
-            '(window_start_ns + (bucket + 1) * ' ~ bucket_ns() ~ ')'
-        ) }} as bytes
-    from inner_buckets
 
 ),
 
 pieces as (
 
-    select * from heads
-    union all by name
-    select * from middles
-    union all by name
-    select * from tails
+    select
+        trace_no,
+        gpu_index,
+        bucket,
+        {{ bytes_between('tx_bytes', 'start_ns', 'end_ns', 'from_ns', 'to_ns') }} as tx_bytes,
+        {{ bytes_between('rx_bytes', 'start_ns', 'end_ns', 'from_ns', 'to_ns') }} as rx_bytes
+    from cut
     union all by name
     -- intervals summed by the bucket they begin in, which may end in the next
     select
         trace_no,
         gpu_index,
-        is_tx,
         bucket,
-        bytes - tail_bytes as bytes
+        tx_bytes - tx_tail_bytes as tx_bytes,
+        rx_bytes - rx_tail_bytes as rx_bytes
     from cells
     where start_ns is null
     union all by name
     select
         trace_no,
         gpu_index,
-        is_tx,
         last_bucket as bucket,
-        tail_bytes as bytes
+        tx_tail_bytes as tx_bytes,
+        rx_tail_bytes as rx_bytes
     from cells
     where start_ns is null and last_bucket > bucket
 
@@ -137,8 +85,8 @@ summed as (
         trace_no,
         gpu_index,
         bucket,
-        cast(coalesce(sum(bytes) filter (where is_tx), 0) as bigint) as tx_bytes,
-        cast(coalesce(sum(bytes) filter (where not is_tx), 0) as bigint) as rx_bytes
+        cast(sum(tx_bytes) as bigint) as tx_bytes,
+        cast(sum(rx_bytes) as bigint) as rx_bytes
     from pieces
     group by trace_no, gpu_index, bucket
 

@@ -13,9 +13,9 @@ with intervals as (
         gpu_index,
         start_ns,
         end_ns,
-        bytes
+        tx_bytes + rx_bytes as bytes
     from {{ ref('int_nvlink__cells') }}
-    where start_ns is not null and bytes > 0
+    where start_ns is not null and tx_bytes + rx_bytes > 0
 
 ),
 
