@@ -153,6 +153,19 @@ def test_a_trace_with_findings_is_refused_taken_in_shown_and_removed(doubtful: P
     assert not page.exists()
 
 
+def test_a_page_that_cannot_be_written_costs_no_trace(doubtful: Path, lake_root: Path) -> None:
+    (lake_root / "quality").write_text("in the way")
+    done = run("--lake", lake_root, "ingest", "--allow-findings", doubtful)
+    assert done.exit_code == 1
+    assert "The trace itself is untouched" in done.stderr
+    assert "run `tracelake quality fell`" in done.stderr
+    assert "refused" not in done.stderr
+    (row,) = [
+        r for r in json.loads(run("--lake", lake_root, "traces", "--json").stdout) if r["ingested"] == "yes"
+    ]
+    assert row["trace_id"] == "fell"
+
+
 def test_the_rows_that_ingest_tells_are_those_of_the_trace(doubtful: Path, lake_root: Path) -> None:
     (checked,) = json.loads(run("validate", doubtful, "--json").stdout)
     (taken,) = json.loads(run("--lake", lake_root, "ingest", "--allow-findings", "--json", doubtful).stdout)

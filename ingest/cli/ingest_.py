@@ -13,6 +13,7 @@ from ingest.cli.output import format_options, print_rows
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from ingest.lake import Lake
     from ingest.load import IngestResult
     from ingest.quality.check import Check
 
@@ -53,7 +54,7 @@ def ingest(
     if trace_id is not None and len(paths) > 1:
         raise UsageError("--id", "names one trace, but several paths were given.")
     rows: list[tuple[Any, ...]] = []
-    failed = 0
+    failed = pageless = 0
     with Lake.create(obj["lake"]) as lake:
         for path in paths:
             check = Check(allow_findings=allow_findings)
@@ -62,7 +63,6 @@ def ingest(
                     result = load(
                         Path(path), lake, replace=replace, trace_id=trace_id, progress=progress, check=check
                     )
-                page = check.write_docs(lake, result)
             except TracelakeError as exc:
                 if obj["debug"]:
                     raise
@@ -71,7 +71,8 @@ def ingest(
                 continue
             if not quiet:
                 _tell(result)
-                _tell_findings(result.trace_id, check, page)
+                _tell_findings(result.trace_id, check)
+            pageless += not _draw(check, lake, result)
             rows.append((result.trace_id, result.outcome, sum(result.rows.values())))
     if rows or not failed:
         print_rows(("trace_id", "outcome", "rows"), rows, as_json=as_json, as_csv=as_csv)
@@ -80,6 +81,7 @@ def ingest(
             f"tracelake: {failed} of {len(paths)} traces were refused; the lake holds the others whole.",
             err=True,
         )
+    if failed or pageless:
         raise click.exceptions.Exit(1)
 
 
@@ -96,11 +98,23 @@ def _tell(result: IngestResult) -> None:
         click.echo(f"{result.trace_id}: {i.name}: ignored: {i.reason}", err=True)
 
 
-def _tell_findings(trace_id: str, check: Check, page: Path | None) -> None:
+def _tell_findings(trace_id: str, check: Check) -> None:
     for finding in check.findings:
         click.echo(f"{trace_id}: {finding.severity}: {finding}\n  {finding.remedy}", err=True)
+
+
+def _draw(check: Check, lake: Lake, result: IngestResult) -> bool:
+    """Write the page of a trace that came in with findings; the trace is in whatever becomes of its page."""
+    from ingest.errors import LakeError
+
+    try:
+        page = check.write_docs(lake, result)
+    except LakeError as exc:
+        click.echo(f"tracelake: {exc}", err=True)
+        return False
     if page is not None:
-        click.echo(f"{trace_id}: taken in with findings; see {page}", err=True)
+        click.echo(f"{result.trace_id}: taken in with findings; see {page}", err=True)
+    return True
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 from ingest import __version__
+from ingest.errors import LakeError
 from ingest.quality.judge import FactRow, Finding, facts_by_table, findings_of
 from ingest.quality.suites import suites
 
@@ -38,10 +39,16 @@ def page_path(lake_root: Path, trace_id: str) -> Path:
 def write_page(path: Path, trace_id: str, facts: pa.Table) -> Path:
     """Judge ``facts`` (rows of ``quality_facts``) and write the page to ``path``, whole or not at all."""
     text = render(trace_id, facts)
-    path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_suffix(".part")
-    draft.write_text(text, encoding="utf-8")
-    draft.replace(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(path)
+    except OSError as exc:
+        raise LakeError(
+            path, f"the page of {trace_id} cannot be written: {exc.strerror}. The trace itself is untouched by this.",
+            f"free space, or make way for the folder, and run `tracelake quality {trace_id}`.",
+        ) from exc  # fmt: skip
     return path
 
 
