@@ -377,6 +377,7 @@ _META = '{"backend": "x", "batch_size": 1, "a": %s}'
 _JSONS: dict[str, tuple[str, str | bytes, str]] = {
     "lists 100,000 deep": ("r.json", _RESULT % ('"ttfts": ' + "[" * 100_000), "nested too deep"),
     "objects 100,000 deep": ("r.json", _RESULT % ('"x": ' + '{"a":' * 100_000), "nested too deep"),
+    "lists 900 deep": ("r.json", _RESULT % ('"x": ' + "[" * 900 + "]" * 900), "ingested"),
     "infinite times": ("r.json", _RESULT % '"ttfts": [Infinity, NaN, 1e999], "output_lens": [1, 2, 3], "mean_ttft_ms": -Infinity', "ingested"),
     "a key twice": ("r.json", _RESULT % '"x": {"a": 1, "a": 2}', "the key 'a' is there twice"),
     "a number of 5000 digits": ("r.json", _RESULT % ('"total_input_tokens": ' + "9" * 5000), "a number is too long"),
@@ -407,6 +408,10 @@ def test_hostile_json_is_refused_or_read_for_what_it_says(
     assert re.search(message, outcome), outcome
     assert outcome == "ingested" or outcome.startswith(name)
     find_in_folder(folder)
+    try:
+        scrub(folder, tmp_path / "clean")
+    except TracelakeError:
+        assert outcome != "ingested"
 
 
 # ---- memory

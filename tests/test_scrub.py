@@ -344,7 +344,7 @@ def test_a_scrubbed_copy_holds_no_marker_in_any_byte(
 ) -> None:
     out = tmp_path / f"clean{ending}"
     result = scrub(planted, out)
-    assert {i.name for i in result.left} == {"notes.txt"}
+    assert {i.name for i in result.left} == {"notes.txt", ".env"}
     with open_trace(out) as trace:
         assert find_secrets(trace) == []
         files = [p for p in trace.root.rglob("*") if p.is_file()]

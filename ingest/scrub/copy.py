@@ -24,13 +24,13 @@ from ingest.scrub.texts import (
     scrub_metadata,
     scrub_results,
 )
-from ingest.trace import open_trace
+from ingest.trace import Ignored, open_trace
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from ingest.formats import Source
-    from ingest.trace import Ignored, Part
+    from ingest.trace import Part
 
 _COPIERS: dict[str, Callable[[Source, Path], object]] = {
     "nvf1": lambda source, out: shutil.copyfile(source.path, out),  # counters: numbers only
@@ -76,7 +76,7 @@ def scrub(
         open_trace(path, temp=temp) as trace,
         tempfile.TemporaryDirectory(prefix=".tracelake-scrub-", dir=out.resolve().parent) as scratch,
     ):
-        result = Scrubbed(trace.trace_id, out, left=trace.ignored)
+        result = Scrubbed(trace.trace_id, out, left=[*trace.ignored, *_hidden(trace.root)])
         tree = Path(scratch) / "tree"
         for part in trace.parts:
             if progress is not None:
@@ -159,6 +159,14 @@ def _publish(tree: Path, trace_id: str, out: Path, scratch: Path) -> None:
         raise TraceError(
             out, "it exists by now; nothing is overwritten.", "give another name with -o."
         ) from None
+
+
+def _hidden(root: Path) -> list[Ignored]:
+    """Files that ingest does not even look at; a forgotten .env is one."""
+    return [
+        Ignored(p.relative_to(root).as_posix(), p.lstat().st_size, "a hidden file")
+        for p in sorted(root.rglob(".*")) if p.is_file() or p.is_symlink()
+    ]  # fmt: skip
 
 
 def _files(tree: Path) -> list[Path]:

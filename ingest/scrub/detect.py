@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 _CHUNK = 1 << 20
 _OVERLAP = 2 * MAX_VALUE  # a value that is cut by the end of a chunk is found whole in the next
 _BEFORE = 256
+_BLOCK_ROWS = 500
 _BINARY_MAGICS = (b"NVF1", b"PK\3\4", b"\x28\xb5\x2f\xfd", b"\xfd7zXZ", b"BZh")
 _REPORTS = (".nsys-rep", ".qdrep")
 _MAX_PLACES = 1_000
@@ -149,8 +150,14 @@ def _in_sqlite(path: Path) -> Iterator[tuple[str, str]]:
             names = [texts.index(c) for c in _NAME_COLUMNS if c in texts]
             values = [texts.index(c) for c in _VALUE_COLUMNS if c in texts]
             query = f"SELECT {', '.join(map(_identifier, texts))} FROM {_identifier(table)}"
-            for row in db.execute(query):
-                yield from ((table, key) for key in _in_row([_text(v) for v in row], names, values))
+            rows = db.execute(query)
+            while block := rows.fetchmany(_BLOCK_ROWS):
+                if names and values:
+                    keys = (key for row in block for key in _in_row([_text(v) for v in row], names, values))
+                else:
+                    # No value crosses a line: one look at many short texts is much quicker than many looks.
+                    keys = (f.key for f in find("\n".join(_text(v) for row in block for v in row if v)))
+                yield from ((table, key) for key in keys)
 
 
 def _in_parquet(path: Path) -> Iterator[str]:

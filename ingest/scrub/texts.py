@@ -112,13 +112,10 @@ def _result(found: dict[str, Any]) -> dict[str, Any]:
     return kept
 
 
-def _is_plain(value: Any) -> bool:
-    """Whether it is a number, nothing, or lists of those."""
+def _is_plain(value: Any, levels: int = 3) -> bool:
+    """Whether it is a number, nothing, or lists of those; a request's latencies are a list in a list."""
     if isinstance(value, list):
-        return all(
-            v is None or isinstance(v, (int, float, Decimal)) or (isinstance(v, list) and _is_plain(v))
-            for v in value
-        )
+        return levels > 0 and all(_is_plain(v, levels - 1) for v in value)
     return value is None or isinstance(value, (int, float, Decimal))
 
 
