@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 import shutil
 import sys
 from pathlib import Path
@@ -85,6 +86,21 @@ def test_the_clients_own_results_have_no_finding(result: Path, tmp_path: Path, c
     (tmp_path / "card.yml").write_text(card_text)
     found = examine(tmp_path)
     assert found.verdict == "accepted", found.notes
+
+
+@pytest.mark.parametrize("value", [1e308, -1e308])
+@pytest.mark.parametrize("key", ["mean_ttft_ms", "duration", "ttfts", "itls", "latencies", "start_times"])
+def test_numbers_at_the_end_of_all_doubles_are_told_and_crash_nothing(
+    key: str, value: float, tmp_path: Path
+) -> None:
+    simulate(tmp_path / "t", Scenario(seconds=1.0, requests=4, kernels=200))
+    (path,) = (tmp_path / "t").glob("vllm-*.json")
+    result = json.loads(path.read_text())
+    result["latencies"] = [0.1] * len(result["ttfts"])
+    holder, place = (result, key) if isinstance(result[key], float) else (result[key], 0)
+    holder[place] = [value] if key == "itls" else value
+    path.write_text(json.dumps(result))
+    assert examine(tmp_path / "t").verdict in ("accepted with findings", "refused")
 
 
 def test_the_page_on_validation_counts_what_is_tried() -> None:

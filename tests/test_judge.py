@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.contracts import contract
+from ingest.errors import ValidationError
 from ingest.quality.catalogue import catalogue, judged_tables
 from ingest.quality.data_docs import page_path, remove_page, render, write_page
 from ingest.quality.judge import facts_by_table, findings_table, judge
@@ -181,7 +182,7 @@ def test_a_table_that_was_not_measured_is_no_clean_table() -> None:
 
 
 def test_a_fact_that_is_not_a_number_is_no_null() -> None:
-    with pytest.raises(ValueError, match="the fact empty_outputs is not a number"):
+    with pytest.raises(ValidationError, match="requests: empty_outputs is no number"):
         judge(facts(("requests", "empty_outputs", None, math.nan, None)))
 
 

@@ -7,6 +7,7 @@ from collections import defaultdict
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from ingest.errors import ValidationError
 from ingest.formats.base import rows_batch
 from ingest.quality.catalogue import judged_tables
 from ingest.quality.suites import Rule, Severity, suites
@@ -53,14 +54,19 @@ def judge(facts: pa.Table) -> list[Finding]:
 def facts_by_table(facts: pa.Table) -> dict[str, list[FactRow]]:
     """Return the rows of each judged table.
 
-    ``ValueError`` where a table was not measured or a value is not a number: GX passes an empty frame and
-    takes NaN for null, so that either would count as good.
+    ``ValueError`` where a table was not measured, :class:`ValidationError` where a value is not a number: GX
+    passes an empty frame and takes NaN for null, so that either would count as good.
     """
     by_table: dict[str, list[FactRow]] = {table: [] for table in judged_tables()}
     for row in facts.to_pylist():
         by_table[row["table_name"]].append(row)
         if row["value"] is not None and math.isnan(row["value"]):
-            raise ValueError(f"{row['table_name']}: the fact {row['fact']} is not a number")
+            raise ValidationError(
+                row["table_name"],
+                f"{row['fact']}{' of ' + row['subject'] if row['subject'] else ''} is no number: values of the "
+                "trace are beyond all measure.",
+                "use the tool's own file, unedited.",
+            )
     unmeasured = [t for t, rows in by_table.items() if not any(r["fact"] == "rows" for r in rows)]
     if unmeasured:
         raise ValueError(f"without facts: {', '.join(unmeasured)}")
