@@ -3,8 +3,8 @@ with bursts as (
     select
         trace_id,
         coalesce(phase, 'none') as phase,
-        (end_ns - start_ns) / 1e9 as length_s,
-        gap_ns / 1e9 as gap_s
+        end_ns - start_ns as length_ns,
+        gap_ns
     from {{ ref('int_burst__spans') }}
 
 ),
@@ -16,8 +16,8 @@ in_phases as (
     select
         trace_id,
         'all' as phase,
-        length_s,
-        gap_s
+        length_ns,
+        gap_ns
     from bursts
 
 ),
@@ -28,16 +28,16 @@ quantities as (
         trace_id,
         phase,
         'length' as quantity,
-        length_s as seconds
+        length_ns as nanoseconds
     from in_phases
     union all by name
     select
         trace_id,
         phase,
         'gap' as quantity,
-        gap_s as seconds
+        gap_ns as nanoseconds
     from in_phases
-    where gap_s is not null
+    where gap_ns is not null
 
 ),
 
@@ -48,11 +48,12 @@ final as (
         phase,
         quantity,
         count(*) as bursts,
-        avg(seconds) as mean_s,
-        quantile_cont(seconds, 0.5) as p50_s,
-        quantile_cont(seconds, 0.9) as p90_s,
-        quantile_cont(seconds, 0.99) as p99_s,
-        max(seconds) as max_s
+        -- of whole nanoseconds: between two equal seconds the interpolation gives more than either
+        avg(nanoseconds) / 1e9 as mean_s,
+        quantile_cont(nanoseconds, 0.5) / 1e9 as p50_s,
+        quantile_cont(nanoseconds, 0.9) / 1e9 as p90_s,
+        quantile_cont(nanoseconds, 0.99) / 1e9 as p99_s,
+        max(nanoseconds) / 1e9 as max_s
     from quantities
     group by trace_id, phase, quantity
 
