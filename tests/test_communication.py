@@ -145,7 +145,7 @@ def test_bandwidth_of_long_collectives_is_the_traffic_and_short_ones_abstain(bui
     steady = [row for row in found if row[0] == STEADY]
     assert len(steady) >= 2
     for _, both, tx, rx, share, reason in steady:
-        assert (both, tx, rx) == pytest.approx((100, 50, 50), rel=1e-4)
+        assert (both, tx, rx) == pytest.approx((100, 50, 50), rel=1e-3)
         assert share > 95
         assert reason is None
     bursty = [row for row in found if row[0] == BURSTY]

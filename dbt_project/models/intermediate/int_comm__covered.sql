@@ -48,24 +48,49 @@ gpus as (
 
 ),
 
--- a span shorter than every interval holds none
-long_spans as (
+-- kernels in a row leave microseconds between them: such a gap does not part what comes before from what follows
+bridged as (
 
     select
-        spans.device_no,
-        spans.collective_no,
-        spans.start_ns,
-        spans.end_ns
+        device_no,
+        collective_no,
+        start_ns,
+        case
+            when
+                lead(start_ns) over in_order - end_ns
+                <= (1 - {{ var('min_interval_coverage') }}) * (end_ns - start_ns)
+                then lead(start_ns) over in_order
+            else end_ns
+        end as end_ns
     from spans
-    inner join gpus on spans.device_no = gpus.device_no
-    where spans.end_ns - spans.start_ns >= gpus.least_ns
+    window in_order as (partition by device_no, collective_no order by start_ns)
+
+),
+
+rows_of_kernels as (
+
+    {{ interval_union('bridged', ['device_no', 'collective_no']) }}
+
+),
+
+-- what is shorter than every interval holds none
+long_rows as (
+
+    select
+        rows_of_kernels.device_no,
+        rows_of_kernels.collective_no,
+        rows_of_kernels.start_ns,
+        rows_of_kernels.end_ns
+    from rows_of_kernels
+    inner join gpus on rows_of_kernels.device_no = gpus.device_no
+    where rows_of_kernels.end_ns - rows_of_kernels.start_ns >= gpus.least_ns
 
 ),
 
 -- collectives may run at the same time: each read is looked at once
 islands as (
 
-    {{ interval_union('long_spans', ['device_no']) }}
+    {{ interval_union('long_rows', ['device_no']) }}
 
 ),
 
@@ -109,29 +134,68 @@ reads as (
 
 {{ consecutive_reads('reads', ['series', 'island']) }},
 
-span_cells as (
+row_cells as (
 
-    {{ interval_cells('long_spans', ['device_no', 'collective_no']) }}
+    {{ interval_cells('long_rows', ['device_no', 'collective_no']) }}
+
+),
+
+held as (
+
+    select
+        gpus.device_no,
+        row_cells.collective_no,
+        intervals.link_id,
+        intervals.is_tx,
+        intervals.bytes,
+        intervals.start_ns,
+        intervals.end_ns,
+        intervals.start_ns as read_ns,
+        intervals.end_ns - intervals.start_ns as length_ns
+    from intervals
+    inner join gpus on intervals.trace_no = gpus.trace_no and intervals.gpu_index = gpus.gpu_index
+    inner join row_cells on gpus.device_no = row_cells.device_no and intervals.start_ns >> 24 = row_cells.cell
+    where
+        intervals.bytes is not null
+        and intervals.start_ns >= row_cells.start_ns
+        and intervals.end_ns <= row_cells.end_ns
+
+),
+
+running as (
+
+    {{ interval_intersection(
+        'held', 'spans', ['device_no', 'collective_no'], ['link_id', 'is_tx', 'bytes', 'read_ns', 'length_ns'], []
+    ) }}
+
+),
+
+filled as (
+
+    select
+        device_no,
+        collective_no,
+        link_id,
+        is_tx,
+        bytes,
+        sum(end_ns - start_ns) as covered_ns
+    from running
+    group by device_no, collective_no, link_id, is_tx, read_ns, bytes, length_ns
+    having sum(end_ns - start_ns) >= {{ var('min_interval_coverage') }} * length_ns
 
 ),
 
 final as (
 
     select
-        gpus.device_no,
-        span_cells.collective_no,
-        intervals.link_id,
-        intervals.is_tx,
-        sum(intervals.bytes) as bytes,
-        sum(intervals.end_ns - intervals.start_ns) as covered_ns
-    from intervals
-    inner join gpus on intervals.trace_no = gpus.trace_no and intervals.gpu_index = gpus.gpu_index
-    inner join span_cells on gpus.device_no = span_cells.device_no and intervals.start_ns >> 24 = span_cells.cell
-    where
-        intervals.bytes is not null
-        and intervals.start_ns >= span_cells.start_ns
-        and intervals.end_ns <= span_cells.end_ns
-    group by gpus.device_no, span_cells.collective_no, intervals.link_id, intervals.is_tx
+        device_no,
+        collective_no,
+        link_id,
+        is_tx,
+        sum(bytes) as bytes,
+        sum(covered_ns) as covered_ns
+    from filled
+    group by device_no, collective_no, link_id, is_tx
 
 )
 

@@ -160,7 +160,7 @@ judged as (
             when covered_share is null then 'the trace has no NVLink counter reads of this GPU'
             when covered_share < {{ var('min_collective_coverage') }}
                 then
-                    'counter reads ' || round(read_interval_us, 1) || ' us apart lie whole in '
+                    'counter reads ' || round(read_interval_us, 1) || ' us apart are filled by '
                     || round(100 * covered_share, 1) || ' % of the time of kernels of ' || round(median_kernel_us, 1)
                     || ' us (median): too coarse'
         end as reason
