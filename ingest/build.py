@@ -78,6 +78,7 @@ def build(
     work = place.root / ".build"
     work.mkdir(parents=True, exist_ok=True)
     result = BuildResult()
+    Lake.create(place.root).close()  # raw tables that came with a newer tracelake
     with exclusive(work / "lock"), _environment(place.root, project):
         state = _state(place.root, settings, project)
         result.traces_removed = state.removed

@@ -227,6 +227,18 @@ def test_a_run_that_builds_none_of_the_waiting_traces_is_told_and_not_repeated(
         build(lake_root)
 
 
+def test_a_lake_of_an_older_version_loses_traces_and_gets_the_tables_that_it_lacks(
+    lake_root: Path, tmp_path: Path, make_trace: Callable[..., Path]
+) -> None:
+    with Lake(lake_root) as lake:
+        for name in ("a", "b"):
+            ingest(make_trace(tmp_path / name), lake)
+        lake.con.execute("drop table lake.raw.quality_findings")
+        lake.remove("b")
+    assert build(lake_root).traces_built == ["a"]
+    assert rows(lake_root, "from lake.raw.quality_findings") == []
+
+
 def test_settings_that_make_no_sense_are_refused(lake_root: Path) -> None:
     with pytest.raises(BuildError, match="bucket_ms"):
         build(lake_root, bucket_ms=0)

@@ -259,8 +259,9 @@ class Lake:
             return self._retry(work)
 
     def _delete(self, trace_id: str) -> None:
-        for table in contracts():
-            self.con.execute(f"delete from lake.raw.{table} where trace_id = ?", [trace_id])
+        for schema, table in self.tables():
+            if schema == "raw":
+                self.con.execute(f"delete from lake.raw.{table} where trace_id = ?", [trace_id])
 
     def _transaction(self, work: Callable[[], T]) -> T:
         """Run ``work`` in one short transaction; lost races are rolled back and tried again."""

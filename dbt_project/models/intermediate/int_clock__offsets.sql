@@ -25,6 +25,12 @@ markers as (
 
 ),
 
+gpus as (
+
+    select * from {{ ref('int_nvlink__polled_gpus') }}
+
+),
+
 -- only where requests need it: a median over all reads is not free
 sampled as (
 
@@ -33,6 +39,10 @@ sampled as (
         cast(quantile_disc(samples.sampled_ns - samples.host_ns, 0.5) as bigint) as offset_ns
     from samples
     semi join requests on samples.trace_id = requests.trace_id
+    -- one row a polled GPU
+    inner join gpus on samples.trace_id = gpus.trace_id and samples.gpu_index = gpus.gpu_index
+    -- the host's time is taken after the last link of a poll: the first of 18 was read 16 ms before
+    where samples.link_id is null or (samples.link_id = gpus.last_link_id and not gpus.has_summed_counter)
     group by samples.trace_id
 
 ),

@@ -17,6 +17,7 @@ polled as (
         trace_id,
         gpu_index,
         bool_or(link_id is null) as has_summed_counter,
+        max(link_id) as last_link_id,
         min(sampled_ns) as first_sample_ns,
         max(sampled_ns) as last_sample_ns,
         count(*) as sample_count
