@@ -14,7 +14,7 @@ from ingest.duck import load_extension
 from ingest.lake.attach import attach_sql, lake_place, sql_string
 
 # dbt shares the machine with whatever is traced next; what does not fit is spilled to .build/spill.
-_MEMORY_LIMIT = "900MB"
+_MEMORY_LIMIT = "700MB"
 
 
 class Plugin(BasePlugin):
