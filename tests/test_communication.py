@@ -254,7 +254,7 @@ NAMES = {
 }
 WINDOW = (5, 45)
 CHAIN = [
-    "int_kernels__names", "int_kernels__kinds", "int_kernels__devices", "int_kernels__executions",
+    "int_kernels__names", "int_kernels__kinds", "int_kernels__devices", "int_kernels__numbered", "int_kernels__executions",
     "int_kernels__timeline", "int_kernels__activity", "int_comm__phases", "int_comm__by_phase", "int_burst__spans", "int_burst__kernels",
     "int_nvlink__polled_gpus", "int_nvlink__intervals", "int_nvlink__series", "int_comm__spans", "int_comm__covered",
 ]  # fmt: skip

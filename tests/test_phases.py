@@ -283,12 +283,12 @@ def test_covered_time_of_each_class_equals_a_brute_force_timeline(
         for table in ("gpu_kernels", "graph_launches"):
             con.execute(
                 f"create table lake.staging.stg_{table} (trace_id varchar, gpu_index int, device_id int, pid bigint, "
-                "start_ns bigint, end_ns bigint, kernel_name varchar, demangled_name varchar)"
+                "start_ns bigint, end_ns bigint, kernel_name varchar, demangled_name varchar, launch_ns bigint)"
             )
         for gpu, kind, start, length in kernels:
             table = "graph_launches" if kind == "graph" else "gpu_kernels"
             con.execute(
-                f"insert into lake.staging.stg_{table} values ('{QWEN}', ?, 0, 1, ?, ?, ?, ?)",
+                f"insert into lake.staging.stg_{table} values ('{QWEN}', ?, 0, 1, ?, ?, ?, ?, null)",
                 [gpu, start, start + length, kind, kind],
             )
         con.execute(
@@ -296,7 +296,8 @@ def test_covered_time_of_each_class_equals_a_brute_force_timeline(
             "('compute', 'compute', 2)) as t(kernel_name, demangled_name, kernel_no)"
         )
         con.execute(
-            "create table intermediate.int_kernels__kinds as from (values (1, true), (2, false)) as t(kernel_no, is_comm)"
+            "create table intermediate.int_kernels__kinds as from (values (1, true, true), (2, false, false)) "
+            "as t(kernel_no, is_comm, is_nccl)"
         )
         con.execute(
             f"create table intermediate.int_kernels__devices as select 1 as trace_no, '{QWEN}' as trace_id, "
@@ -309,6 +310,9 @@ def test_covered_time_of_each_class_equals_a_brute_force_timeline(
             con.execute(f"create table intermediate.{table} (trace_no int, start_ns bigint, end_ns bigint)")
         con.executemany(
             "insert into intermediate.int_training__steps values (1, ?, ?)", [*itertools.pairwise(cuts)]
+        )
+        con.execute(
+            f"create view intermediate.int_kernels__numbered as {_compiled(built, 'int_kernels__numbered')}"
         )
         found = con.execute(
             "select device_no, at_ns, active_ns, comm_ns, compute_ns "

@@ -25,7 +25,6 @@ MORE = {
     "iteration": "workload.model.iteration",
 }
 PATHS = {**FIELDS, **MORE}
-REQUIRED = ("phase", "model_family")
 _ORDER = (
     "description", "hf_url", "trace_url", "contributor", "contact",
     "phase", "moe", "granularity", "model_family", "precision", "epochs", "iteration",

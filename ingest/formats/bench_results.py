@@ -29,7 +29,6 @@ _READERS = {
     "request_throughput": number, "output_throughput": number, "total_token_throughput": number,
     **dict.fromkeys(_STATISTICS, number),
 }  # fmt: skip
-RUN_COLUMNS = tuple(_READERS)
 # Any of these makes an object a result.
 _FACTS = ("duration", "completed", "request_throughput", "output_throughput", "ttfts", "mean_ttft_ms")
 
