@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import shutil
-import tarfile
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from ingest.archive import unpack
 from ingest.contracts import contract
 from ingest.duck import connect
 from ingest.errors import UnknownFormatError
@@ -28,8 +28,7 @@ def samples(
     """One source of every format."""
     folder = tmp_path_factory.mktemp("formats")
     small = make_trace(folder / "small")
-    with tarfile.open(data / "traces" / "qwen3-8b-tp_1-batch_4.tar.xz") as tar:
-        tar.extract("qwen3-8b-tp_1-batch_4/experiment_metadata.json", folder, filter="data")
+    unpack(data / "traces" / "qwen3-8b-tp_1-batch_4.tar.xz", folder)
     sqlite = data / "traces" / "cuda-graph-tp_1" / "profile.sqlite"
     parquet = folder / "profile_pqtdir"
     parquet.mkdir()

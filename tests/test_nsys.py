@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import lzma
 import sqlite3
-import tarfile
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,6 +12,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 
+from ingest.archive import unpack
 from ingest.contracts import contract
 from ingest.errors import FormatError
 from ingest.formats import guess_format
@@ -52,8 +51,7 @@ class Result:
 @pytest.fixture(scope="module")
 def qwen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     folder = tmp_path_factory.mktemp("qwen")
-    with lzma.open(TRACES / "qwen3-8b-tp_1-batch_4.tar.xz") as xz, tarfile.open(fileobj=xz) as archive:
-        archive.extractall(folder, filter="data")
+    unpack(TRACES / "qwen3-8b-tp_1-batch_4.tar.xz", folder)
     trace = folder / "qwen3-8b-tp_1-batch_4"
     return trace, Result(trace / "profile.sqlite", folder / "temp")
 
