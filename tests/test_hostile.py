@@ -337,6 +337,9 @@ _PARQUETS: dict[str, tuple[Change, str]] = {
     "a footer longer than the file": (_write(_K, lambda b: b[:-8] + b"\xff\xff\xff\x7fPAR1"), "not a readable Parquet file"),
     "an encrypted footer": (_write(_K, lambda b: b[:-4] + b"PARE"), "not a readable Parquet file"),
     "bytes between the marks": (_write(_K, lambda _: b"PAR1" + b"x" * 99 + b"PAR1"), "not a readable Parquet file"),
+    "a column's name that is no text": (
+        _write(_K, lambda b: b.replace(b"correlationId", b"\xefrrelationId\xef")), "not a readable Parquet file"
+    ),
     "millions of rows in a few bytes": (_many_rows, "no profiler packs so many"),
     "a link to a file elsewhere": (_link, "a link, not a file"),
 }  # fmt: skip

@@ -148,7 +148,7 @@ def check_parquet(path: Path, name: str) -> None:
         raise FormatError(name, "a link, not a file.", "copy the file itself into the trace.")
     try:
         footer = pq.read_metadata(path)
-    except (OSError, pa.ArrowException) as exc:
+    except (OSError, pa.ArrowException, UnicodeDecodeError) as exc:  # the last: a column's name
         raise FormatError(name, f"not a readable Parquet file: {first_line(exc)}.", PARQUET_HINT) from exc
     in_groups = sum(footer.row_group(i).num_rows for i in range(footer.num_row_groups))
     if footer.num_rows != in_groups:
