@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from ingest import __version__
+from ingest import __version__, parse_cache
 from ingest.errors import BuildError, LakeError
 from ingest.lake import Lake
 from ingest.lake.attach import lake_place
@@ -86,11 +86,14 @@ def build(
             state = _State(_all_traces(place.root), state.removed, False)
         total = len(state.pending)
         first = True
+        parse_cache.take(work / "target", project)
         while first or state.pending:
             if not (state.pending or state.removed) and state.is_current:
                 break
             arguments = _arguments(work, settings, keep=state.is_current, full_refresh=full_refresh)
             result.tests_passed += _run(arguments)
+            if settings == _settings(None, None):  # other settings are parsed to something else
+                parse_cache.leave(work / "target", project)
             before, state = state, _state(place.root, settings, project)
             done = set(before.pending) - set(state.pending)
             result.traces_built += sorted(done)

@@ -255,23 +255,15 @@ def _links(
     width = max(round(bucket_ms * 1e6), -(-(end_ns - start_ns) // _LINK_COLUMNS))
     table = lake.con.execute(
         """
-        with reads as (
-            select * from lake.raw.nvlink_samples
+        with intervals as (
+            select gpu_index, link_id, sampled_ns - interval_ns as a, sampled_ns as b, interval_kib * 1024 as bytes
+            from lake.raw.nvlink_samples
             where trace_id = $trace and link_id is not null and gpu_index = coalesce($gpu, gpu_index)
-            qualify lead(sampled_ns) over (
-                partition by gpu_index, link_id, direction order by sampled_ns, host_ns
-            ) is distinct from sampled_ns
-        ),
-        intervals as (
-            select
-                gpu_index, link_id, lag(sampled_ns) over series as a, sampled_ns as b,
-                (counter_kib - lag(counter_kib) over series) * 1024 as bytes
-            from reads
-            window series as (partition by gpu_index, link_id, direction order by sampled_ns)
+                and interval_kib is not null
         ),
         placed as (
             select *, greatest(a, $start) - $start as from_ns, least(b, $end) - $start as to_ns
-            from intervals where bytes >= 0 and b > $start and a < $end
+            from intervals where b > $start and a < $end
         ),
         pieces as (
             select *, unnest(range(from_ns // $width, (to_ns - 1) // $width + 1)) as col from placed

@@ -21,6 +21,15 @@ TX, RX, ALL_LINKS = 138, 139, 0xFFFFFFFF
 T0 = 1_700_000_000_000_000  # µs
 
 
+@pytest.fixture(scope="session", autouse=True)
+def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache of the tests' own, not the user's."""
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("cache")
+        patch.setenv("XDG_CACHE_HOME", str(home))
+        yield home
+
+
 @pytest.fixture(scope="session")
 def data() -> Path:
     """The folder of the tests' data."""

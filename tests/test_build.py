@@ -17,6 +17,7 @@ from ingest import build as build_module
 from ingest.build import build, project_fingerprint
 from ingest.dbt_sources import DOCS, SOURCES, sources_yml, tables_md
 from ingest.errors import BuildError, LakeError
+from ingest.formats.counter_series import CounterSeries, Pairs, Reads
 from ingest.lake import Lake
 from ingest.load import ingest
 from ingest.resources import resource
@@ -174,14 +175,14 @@ def test_replaced_and_removed_traces_leave_no_row_and_other_settings_build_anew(
     assert metrics(lake_root, "a") == after
 
 
-def test_a_build_in_batches_and_chunks_of_one_trace_gives_what_one_run_gives(
+def test_a_build_in_batches_of_one_trace_gives_what_one_run_gives(
     built: Path, tmp_path: Path, sample_traces: list[Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     root, two = tmp_path / "lake", [t for t in sample_traces if t.name.startswith("nccl")]
     with Lake.create(root) as lake:
         for path in two:
             ingest(path, lake)
-    one_by_one = {"bucket_ms": 10.0, "batch_rows": 1, "chunk_reads": 1}
+    one_by_one = {"bucket_ms": 10.0, "batch_rows": 1}
     arguments = build_module._arguments
     runs = []
 
@@ -306,6 +307,7 @@ def compiled(root: Path, model: str) -> str:
 
 
 BUCKET_NS = 10_000_000  # of the lake `built`
+TRACE = "cuda-graph-tp_1"  # compiled models keep to the traces of the lake
 
 reads = st.lists(  # steps of one series: to the next read, and the KiB until then (a reset where negative)
     st.tuples(
@@ -318,7 +320,7 @@ reads = st.lists(  # steps of one series: to the next read, and the KiB until th
 
 def intervals_of(series: list[list[tuple[int, int]]]) -> tuple[list[Any], list[Any]]:
     """Return (rows of stg_nvlink_samples, intervals (series, start, end, bytes)) of the steps of each series."""
-    rows, intervals = [], []
+    rows, intervals, pairing = [], [], CounterSeries()
     for number, moves in enumerate(series):
         at, counter, host = 1_000 * number, 2**40, 0
         kept = {at: counter}
@@ -326,13 +328,25 @@ def intervals_of(series: list[list[tuple[int, int]]]) -> tuple[list[Any], list[A
             at, host = at + length, host + 1
             counter = counter + moved if moved >= 0 else 5
             kept[at] = counter  # of reads with equal time the last one stays
-            rows.append(("a", 0, number // 2, ("rx", "tx")[number % 2], at, host, counter))
+            reads, room = pairing.room(1)
+            for column, value in zip(room, (number, at, host, 0, counter), strict=True):
+                column[:] = value
+            rows += samples_of(*pairing.add(reads))
         times = sorted(kept)
         intervals += [
             (number, t, u, 1024 * (kept[u] - kept[t]) if kept[u] >= kept[t] else None)
             for t, u in itertools.pairwise(times)
         ]
-    return rows, intervals
+    return rows + samples_of(*pairing.finish()), intervals
+
+
+def samples_of(reads: Reads, pairs: Pairs) -> list[Any]:
+    """Return rows of stg_nvlink_samples; the series is twice the link, and 1 more where it sends."""
+    columns = [column.tolist() for column in (*reads, *pairs)]
+    return [
+        (TRACE, 0, series // 2, ("rx", "tx")[series % 2], at, host, counter, step if is_step else None, kib if is_kib else None)
+        for series, at, host, _, counter, step, is_step, kib, is_kib in zip(*columns, strict=True)
+    ]  # fmt: skip
 
 
 def counters_sql(built: Path, samples: list[Any], window: tuple[int, int]) -> duckdb.DuckDBPyConnection:
@@ -342,22 +356,22 @@ def counters_sql(built: Path, samples: list[Any], window: tuple[int, int]) -> du
     con.execute("create schema intermediate; create schema lake.staging")
     con.execute(
         "create table lake.staging.stg_nvlink_samples (trace_id varchar, gpu_index int, link_id int, "
-        "direction varchar, sampled_ns bigint, host_ns bigint, counter_kib bigint)"
+        "direction varchar, sampled_ns bigint, host_ns bigint, counter_kib bigint, interval_ns bigint, "
+        "interval_kib bigint)"
     )
-    con.executemany("insert into lake.staging.stg_nvlink_samples values (?, ?, ?, ?, ?, ?, ?)", samples)
+    con.executemany("insert into lake.staging.stg_nvlink_samples values (?, ?, ?, ?, ?, ?, ?, ?, ?)", samples)
     con.execute(
-        "create table intermediate.int_nvlink__polled_gpus as select 'a' as trace_id, 1 as trace_no, gpu_index, "
+        "create table intermediate.int_nvlink__polled_gpus as select trace_id, 1 as trace_no, gpu_index, "
         "false as has_summed_counter, min(sampled_ns) as first_sample_ns, max(sampled_ns) as last_sample_ns "
-        "from lake.staging.stg_nvlink_samples group by gpu_index"
+        "from lake.staging.stg_nvlink_samples group by trace_id, gpu_index"
     )
     con.execute(
-        "create table intermediate.int_profile__windows as select 1 as trace_no, 'a' as trace_id, "
+        f"create table intermediate.int_profile__windows as select 1 as trace_no, '{TRACE}' as trace_id, "
         f"{window[0]}::bigint as window_start_ns, {window[1]}::bigint as window_end_ns"
     )
     con.execute(
-        "create table intermediate.int_trace__pending as select 1 as trace_no, 'a' as trace_id, 0::bigint as profile_start_ns"
+        f"create table intermediate.int_trace__pending as select 1 as trace_no, '{TRACE}' as trace_id, 0::bigint as profile_start_ns"
     )
-    con.execute("set variable chunk_traces = ['a']")
     for model in ("int_nvlink__intervals", "int_nvlink__cells", "int_nvlink__buckets"):
         con.execute(f"create table intermediate.{model} as {compiled(built, model)}")
     return con

@@ -323,7 +323,6 @@ class Tiny:
         return compiled.read_text(encoding="utf-8")
 
     def run_chain(self) -> None:
-        self.con.execute(f"set variable chunk_traces = ['{GRAPH}']")
         for name in CHAIN:
             self.con.execute(f"create table intermediate.{name} as ({self.model(name)})")
 
@@ -396,15 +395,17 @@ def test_every_mart_equals_brute_force_on_tiny_traces(
         "stg_nvlink_samples",
         [
             {"trace_id": GRAPH, "gpu_index": n // 2, "link_id": None, "direction": "tx" if n % 2 == 0 else "rx",
-             "sampled_ns": at * unit, "host_ns": at * unit, "counter_kib": kib}
+             "sampled_ns": at * unit, "host_ns": at * unit, "counter_kib": kib, "interval_ns": length * unit or None,
+             "interval_kib": length * rate if length else None}
             for n, steps in enumerate(reads)
-            for at, kib in [
-                (sum(length for length, _ in steps[:i]), sum(length * rate for length, rate in steps[:i]))
+            for at, kib, length, rate in [
+                (sum(length for length, _ in steps[:i]), sum(length * rate for length, rate in steps[:i]),
+                 *(steps[i - 1] if i else (0, 0)))
                 for i in range(len(steps) + 1)
             ]
         ],
         "trace_id varchar, gpu_index int, link_id int, direction varchar, sampled_ns bigint, host_ns bigint, "
-        "counter_kib bigint",
+        "counter_kib bigint, interval_ns bigint, interval_kib bigint",
     )  # fmt: skip
     tiny.run_chain()
 

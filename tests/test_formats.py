@@ -6,6 +6,7 @@ import shutil
 from contextlib import closing
 from typing import TYPE_CHECKING
 
+import pyarrow as pa
 import pytest
 
 from ingest.archive import unpack
@@ -99,7 +100,10 @@ def test_batches_obey_the_contract_and_every_row_seen_is_written_or_skipped(
     written: dict[str, int] = {}
     for table, rows in f.read(reading):
         assert table in f.tables
-        assert rows.schema == contract(table).batch_schema
+        # Repeated text may come as a dictionary.
+        types = [f.type.value_type if pa.types.is_dictionary(f.type) else f.type for f in rows.schema]
+        plain = pa.schema([f.with_type(t) for f, t in zip(rows.schema, types, strict=True)])
+        assert plain == contract(table).batch_schema
         assert rows.num_rows <= BATCH_ROWS * 1.1
         for field, column in zip(rows.schema, rows.columns, strict=True):
             assert field.nullable or column.null_count == 0, field.name

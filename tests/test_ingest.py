@@ -316,6 +316,8 @@ def test_skipped_and_kept_oddities_are_counted_by_code(
         (138, every, us + 30, 5, 0),  # the counter fell
         (91, every, us + 40, 5, 0),  # another field
         (138, every, us + 50, 9, 0),
+        (138, 1 << 20, us + 60, 9, 0),  # no GPU has that many links
+        (138, every, us + 45, 20, 0),  # the wall clock was set back
     ]
     (folder / "nvlink_trace_gpu0.bin").write_bytes(nvf1_bytes(records) + b"\1" * 17)
     result = ingest(folder, lake)
@@ -326,11 +328,24 @@ def test_skipped_and_kept_oddities_are_counted_by_code(
     assert rows == [
         (*where, "counter_reset", "error", "kept", 1),
         (*where, "cut_last_record", "data_loss", "skipped", 1),
+        (*where, "no_link", "data_loss", "skipped", 1),
         (*where, "nvml_error_999", "data_loss", "skipped", 1),
         (*where, "other_field", "info", "skipped", 1),
+        (*where, "time_runs_backward", "error", "kept", 1),
         (*where, "zero_length_interval", "info", "kept", 1),
     ]
     assert sorted(s.code for _, s in result.skips) == [r[2] for r in rows]
     assert lake.sql(
         "select rows_seen, rows_written, rows_skipped from lake.raw.artifacts where path = 'nvlink_trace_gpu0.bin'"
-    ) == [(9, 6, 3)]  # 8 records and a GPU; 5 samples and a GPU; 3
+    ) == [(11, 7, 4)]  # 10 records and a GPU; 6 samples and a GPU; 4
+    assert lake.sql(
+        "select (sampled_ns - 1_700_000_000_000_000_000) // 1000, counter_kib, interval_ns // 1000, interval_kib "
+        "from lake.raw.nvlink_samples order by host_ns, counter_kib"
+    ) == [
+        (0, 100, None, None),
+        (10, 200, 0, None),  # the next read counts
+        (10, 210, 10, 110),
+        (30, 5, 20, None),
+        (45, 20, -5, None),
+        (50, 9, 20, 4),
+    ]

@@ -89,9 +89,11 @@ def lake_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
         # GPU 0: link 3 counts 1 GiB in the first half of the window and nothing after, link 5 falls back (a reset)
         run(
             f"insert into lake.raw.nvlink_samples by name select ? as trace_id, 0::int as gpu_index, link::int as link_id, "
-            f"'tx' as direction, {T0} + s::bigint * {MS} as sampled_ns, s as host_ns, c as counter_kib from (values "
-            f"(3, 0, 5), (3, 15000, 1048581), (3, 30000, 1048581), (5, 0, 70), (5, 15000, 10), (5, 30000, 20)"
-            ") as v(link, s, c)",
+            f"'tx' as direction, {T0} + s::bigint * {MS} as sampled_ns, s as host_ns, c as counter_kib, "
+            f"step::bigint * {MS} as interval_ns, kib as interval_kib from (values "
+            "(3, 0, 5, null, null), (3, 15000, 1048581, 15000, 1048576), (3, 30000, 1048581, 15000, 0), "
+            "(5, 0, 70, null, null), (5, 15000, 10, 15000, null), (5, 30000, 20, 15000, 10)"
+            ") as v(link, s, c, step, kib)",
             [TRACE],
         )
     return root

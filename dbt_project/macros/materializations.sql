@@ -45,27 +45,6 @@
     {{ return({'relations': [target_relation]}) }}
 {% endmaterialization %}
 
-{# A table in memory, filled for a few traces at a time: `chunk_filter` keeps to them. What the SQL goes through
-   may be much larger than what it leaves (windows over single counter reads), so this bounds memory. #}
-{% materialization in_chunks, adapter='duckdb' %}
-    {%- set target_relation = this.incorporate(type='table') -%}
-    {{ run_hooks(pre_hooks, inside_transaction=True) }}
-    {% call statement('main') -%}
-        set variable chunk_traces = cast([] as varchar[]);
-        create or replace table {{ target_relation }} as
-        {{ compiled_code }};
-        {% for row in run_query('select distinct chunk from memory.main.pending_traces order by chunk') -%}
-        set variable chunk_traces = [{{ trace_list('select trace_id from memory.main.pending_traces where chunk = ' ~ row[0]) }}];
-        insert into {{ target_relation }}
-        {{ compiled_code }};
-        {% endfor -%}
-        reset variable chunk_traces;
-    {%- endcall %}
-    {{ run_hooks(post_hooks, inside_transaction=True) }}
-    {% do adapter.commit() %}
-    {{ return({'relations': [target_relation]}) }}
-{% endmaterialization %}
-
 {# A view of the lake; each write is a commit, so `tracelake build` leaves views out while the models are the same. #}
 {% materialization lake_view, adapter='duckdb' %}
     {%- set target_relation = this.incorporate(type='view') -%}

@@ -30,11 +30,10 @@
             select
                 waiting.trace_id,
                 waiting.content_sha256,
-                -- counter reads are gone through in chunks and leave few rows behind
+                -- counter reads are summed up as they are read and leave few rows behind
                 coalesce(
                     sum(artifacts.rows_written / case artifacts.format when 'nvf1' then 8 else 1 end), 0
-                ) as row_count,
-                coalesce(sum(artifacts.rows_written) filter (where artifacts.format = 'nvf1'), 0) as read_count
+                ) as row_count
             from waiting
             left join lake.raw.artifacts on waiting.trace_id = artifacts.trace_id
             group by all
@@ -43,8 +42,7 @@
             select
                 *,
                 cast(row_number() over by_size as integer) as trace_no,
-                sum(row_count) over by_size as running_rows,
-                sum(read_count) over by_size - read_count as earlier_reads
+                sum(row_count) over by_size as running_rows
             from sized
             window by_size as (order by row_count, trace_id)
         )
@@ -52,7 +50,6 @@
             trace_no,
             trace_id,
             content_sha256,
-            cast(earlier_reads // {{ var('chunk_reads') }} as integer) as chunk,
             (select count(*) from numbered) as waiting_traces
         from numbered
         where trace_no = 1 {{ 'or true' if all_traces }} or running_rows <= {{ var('batch_rows') }}
@@ -80,15 +77,6 @@
     {%- else -%}
         {%- set traces = trace_list('select trace_id from memory.main.pending_traces order by trace_id') -%}
         {{ column ~ ' in (' ~ traces ~ ')' if traces else 'false' }}
-    {%- endif -%}
-{%- endmacro %}
-
-{# What a model in chunks reads: the traces of its current chunk. Another model would find nothing: it is told. #}
-{% macro chunk_filter(column) -%}
-    {%- if model.resource_type == 'unit_test' -%}
-        true
-    {%- else -%}
-        {{ column }} in coalesce(getvariable('chunk_traces'), error('only a model in chunks can read this'))
     {%- endif -%}
 {%- endmacro %}
 

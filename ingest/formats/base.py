@@ -158,7 +158,8 @@ class TraceFormat(Protocol):
 def batch(table: str, columns: Mapping[str, Any]) -> Batch:
     """Build a batch from columns (arrays or lists), checked against the contract.
 
-    A column that is left out must be nullable and becomes null; an unknown one raises ``KeyError``.
+    A column that is left out must be nullable and becomes null; an unknown one raises ``KeyError``. Text may come
+    as a dictionary of strings and stays one: the writer keeps repeated text so.
     Casts are safe: a value that does not fit raises :class:`pyarrow.ArrowInvalid`.
     """
     schema = contract(table).batch_schema
@@ -167,12 +168,14 @@ def batch(table: str, columns: Mapping[str, Any]) -> Batch:
         raise KeyError(f"{table} has no column {sorted(unknown)[0]!r}; known: {', '.join(schema.names)}")
     length = len(next(iter(columns.values())))
     arrays = []
-    for f in schema:
+    for i, f in enumerate(schema):
         values = columns.get(f.name)
         if values is None:
             array = pa.nulls(length, f.type)
         elif isinstance(values, (pa.Array, pa.ChunkedArray)):
-            array = values if values.type == f.type else values.cast(f.type)
+            if pa.types.is_dictionary(values.type) and values.type.value_type == f.type:
+                schema = schema.set(i, f.with_type(values.type))
+            array = values if values.type == schema.field(i).type else values.cast(f.type)
             if isinstance(array, pa.ChunkedArray):
                 array = array.combine_chunks()
         else:

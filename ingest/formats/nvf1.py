@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from ingest.errors import FormatError
 from ingest.formats.base import Batch, Reading, Source, batch
+from ingest.formats.counter_series import CounterSeries, Pairs, Reads
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,6 +27,7 @@ MAGIC = b"NVF1"
 HEADER = struct.Struct("<4sHHi")
 TX_FIELD, RX_FIELD = 138, 139
 ALL_LINKS = 0xFFFFFFFF  # the scope id of a counter that sums all links
+MAX_LINKS = 1024  # far more than a GPU has; NVML_NVLINK_MAX_LINKS is 18
 NOT_SUPPORTED = 3  # NVML_ERROR_NOT_SUPPORTED
 _STRUCT_BYTES, _HOST_BYTES = 40, 8
 # nvmlValueType_t -> how the 8-byte union is read: double, u32, unsigned long, u64, i64, i32, u16.
@@ -54,7 +56,7 @@ class Nvf1:
         """Yield samples in file order, then one `gpus` row."""
         gpu = gpu_index(reading.source.name)
         size = reading.source.path.stat().st_size
-        series = _SeriesState()
+        series = CounterSeries()
         failed: dict[int, int] = {}
         seen = 0
         with reading.source.path.open("rb") as file:
@@ -72,14 +74,25 @@ class Nvf1:
                 seen += len(records)
                 good = _good_records(reading, records, failed)
                 if len(good):
-                    yield _samples(reading, good, gpu, series)
+                    reads, room = series.room(len(good))
+                    _fill_in(room, good)
+                    yield _samples(gpu, *series.add(reads))
+        if series.series:
+            yield _samples(gpu, *series.finish())
+        _note_series(reading, series)
         reading.saw("nvlink_samples", seen)
         if size == HEADER.size:
             reading.note(
                 "nvlink_samples", "no_record", 1, severity="error", remedy="The poller wrote no sample."
             )
         reading.saw("gpus", 1)
-        yield batch("gpus", {"gpu_index": [gpu], "nvlink_count": [_nvlink_count(series.links, failed, seen)]})
+        yield batch(
+            "gpus",
+            {
+                "gpu_index": [gpu],
+                "nvlink_count": [_nvlink_count(len({key // 2 for key in series.series} - {0}), failed, seen)],
+            },
+        )
 
 
 def gpu_index(name: str) -> int:
@@ -174,6 +187,12 @@ def _good_records(
         severity="data_loss", remedy="The value's nvmlValueType_t is unknown; the file may be damaged.",
     )  # fmt: skip
     good &= readable
+    is_link = (records["scope"] < MAX_LINKS) | (records["scope"] == ALL_LINKS)
+    reading.skip(
+        "nvlink_samples", "no_link", int(np.count_nonzero(good & ~is_link)),
+        severity="data_loss", remedy="The scope is the number of no link; the file may be damaged.",
+    )  # fmt: skip
+    good &= is_link
     return records if good.all() else records[good]
 
 
@@ -203,89 +222,54 @@ def _read_union(raw: np.ndarray[Any, Any], kind: int) -> np.ndarray[Any, Any]:
     return values.astype(np.int64)
 
 
-def _samples(reading: Reading, good: np.ndarray[Any, Any], gpu: int, series: _SeriesState) -> Batch:
-    counters = _values(good)
-    scopes: np.ndarray[Any, Any] = good["scope"].astype(np.int64)
-    direction = (good["field"] == RX_FIELD).astype(np.int8)
-    times: np.ndarray[Any, Any] = good["time_us"] * 1000
-    # The summed counter's key is 0 or 1, link 0 has 2 and 3: small numbers, which sort in linear time.
-    series.count(reading, ((scopes + 1) & ALL_LINKS) * 2 + direction, times, counters)
-    summed = scopes == ALL_LINKS
+def _fill_in(room: Reads, good: np.ndarray[Any, Any]) -> None:
+    """Write the columns of good records; the summed counter's key is 0 or 1, link 0 has 2 and 3."""
+    np.add(good["scope"].astype(np.int64), 1, out=room.series, casting="unsafe")
+    np.bitwise_and(room.series, ALL_LINKS, out=room.series)
+    np.left_shift(room.series, 1, out=room.series)
+    np.add(room.series, good["field"] == RX_FIELD, out=room.series)
+    np.multiply(good["time_us"], 1000, out=room.sampled_ns)
+    room.host_ns[:] = good["host"]
+    room.latency_us[:] = good["latency"]
+    room.counter[:] = _values(good)
+
+
+def _samples(gpu: int, reads: Reads, pairs: Pairs) -> Batch:
+    summed = reads.series < 2
     return batch(
         "nvlink_samples",
         {
-            "gpu_index": np.full(len(good), gpu, np.int32),
-            "link_id": pa.array(np.where(summed, 0, scopes).astype(np.int32), mask=summed),
-            "direction": pa.DictionaryArray.from_arrays(pa.array(direction), _TX_RX).cast(pa.string()),
-            "sampled_ns": times,
-            "host_ns": good["host"].astype(np.int64),
-            "latency_us": good["latency"].astype(np.int64),
-            "counter_kib": counters,
+            "gpu_index": np.full(len(reads.series), gpu, np.int32),
+            "link_id": pa.array(((reads.series >> 1) - 1).astype(np.int32), mask=summed),
+            "direction": pa.DictionaryArray.from_arrays((reads.series & 1).astype(np.int32), _TX_RX),
+            "sampled_ns": reads.sampled_ns,
+            "host_ns": reads.host_ns,
+            "latency_us": reads.latency_us,
+            "counter_kib": reads.counter,
+            "interval_ns": _known(pairs.interval_ns, pairs.has_interval),
+            "interval_kib": _known(pairs.interval_count, pairs.has_count),
         },
     )
 
 
-class _SeriesState:
-    """Counts resets, repeated and backward times of each series over chunks, without keeping rows."""
-
-    def __init__(self) -> None:
-        self._last: dict[int, tuple[int, int]] = {}
-
-    @property
-    def links(self) -> int:
-        """How many links were read one by one."""
-        return len({key // 2 for key in self._last} - {0})
-
-    def count(
-        self,
-        reading: Reading,
-        keys: np.ndarray[Any, Any],
-        times: np.ndarray[Any, Any],
-        counters: np.ndarray[Any, Any],
-    ) -> None:
-        resets = repeats = backward = 0
-        firsts, lasts, before, after = _neighbours(keys)
-        known = [i for i in firsts.tolist() if int(keys[i]) in self._last]
-        past = np.array([self._last[int(keys[i])] for i in known], np.int64).reshape(-1, 2)
-        for old_times, new_times, old_counters, new_counters in (
-            (past[:, 0], times[known], past[:, 1], counters[known]),
-            (times[before], times[after], counters[before], counters[after]),
-        ):
-            step = new_times - old_times
-            resets += int(np.count_nonzero((new_counters < old_counters) & (step > 0)))
-            repeats += int(np.count_nonzero(step == 0))
-            backward += int(np.count_nonzero(step < 0))
-        for i in lasts.tolist():
-            self._last[int(keys[i])] = (int(times[i]), int(counters[i]))
-        reading.note(
-            "nvlink_samples", "counter_reset", resets, severity="error",
-            remedy="The counter fell (driver reload or reset): that interval has no bytes.",
-        )  # fmt: skip
-        reading.note(
-            "nvlink_samples", "zero_length_interval", repeats,
-            remedy="Two reads carry one NVML time: the last one counts.",
-        )  # fmt: skip
-        reading.note(
-            "nvlink_samples", "time_runs_backward", backward, severity="error",
-            remedy="Reads are put in order by NVML's time; was the wall clock stepped?",
-        )  # fmt: skip
+def _known(values: np.ndarray[Any, Any], are_known: np.ndarray[Any, Any]) -> pa.Array:
+    # Without a mask, as a rule, nothing is copied.
+    return pa.array(values) if are_known.all() else pa.array(values, mask=~are_known)
 
 
-def _neighbours(keys: np.ndarray[Any, Any]) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any], Any, Any]:
-    """Return each series' first and last row, and the rows of all pairs of consecutive reads of one series.
-
-    The pairs are two indices into ``keys``: slices where a poller read the same series in turn, all the time.
-    """
-    rows = len(keys)
-    again = np.flatnonzero(keys == keys[0])[1:2]
-    width = int(again[0]) if len(again) else rows
-    if np.array_equal(keys[width:], keys[: rows - width]) and len(set(keys[:width].tolist())) == width:
-        everywhere = np.arange(rows)
-        return everywhere[:width], everywhere[rows - width :], slice(0, rows - width), slice(width, rows)
-    small = keys.astype(np.uint16) if int(keys.max()) < 1 << 16 else keys
-    order = np.argsort(small, kind="stable")
-    same = keys[order[1:]] == keys[order[:-1]]
-    return order[np.append(True, ~same)], order[np.append(~same, True)], order[:-1][same], order[1:][same]
+def _note_series(reading: Reading, series: CounterSeries) -> None:
+    reading.note(
+        "nvlink_samples", "counter_reset", series.resets, severity="error",
+        remedy="The counter fell (driver reload or reset): that interval has no bytes.",
+    )  # fmt: skip
+    reading.note(
+        "nvlink_samples", "zero_length_interval", series.repeats,
+        remedy="Two reads carry one NVML time: the last one counts.",
+    )  # fmt: skip
+    reading.note(
+        "nvlink_samples", "time_runs_backward", series.backward, severity="error",
+        remedy="NVML's time went back: the wall clock was set. That interval has no bytes, and times after it overlap.",
+    )  # fmt: skip
 
 
 def _nvlink_count(links: int, failed: dict[int, int], seen: int) -> int | None:

@@ -1,9 +1,6 @@
-{{ config(materialized='in_chunks') }}
+with intervals as (
 
-with samples as (
-
-    select * from {{ ref('stg_nvlink_samples') }}
-    where {{ chunk_filter('trace_id') }}
+    select * from {{ ref('int_nvlink__intervals') }}
 
 ),
 
@@ -34,10 +31,8 @@ spans as (
 gpus as (
 
     select
-        polled.trace_id,
         polled.trace_no,
         polled.gpu_index,
-        polled.has_summed_counter,
         devices.device_no,
         min(series.least_ns) as least_ns
     from polled
@@ -86,53 +81,6 @@ long_rows as (
     where rows_of_kernels.end_ns - rows_of_kernels.start_ns >= gpus.least_ns
 
 ),
-
--- collectives may run at the same time: each read is looked at once
-islands as (
-
-    {{ interval_union('long_rows', ['device_no']) }}
-
-),
-
--- a read at the very end still closes an interval
-closed_islands as (
-
-    select
-        device_no,
-        start_ns as island,
-        start_ns,
-        end_ns + 1 as end_ns
-    from islands
-
-),
-
-island_cells as (
-
-    {{ interval_cells('closed_islands', ['device_no', 'island']) }}
-
-),
-
--- all reads of an island are kept, so neighbours in it are neighbours in the file
-reads as (
-
-    select
-        {{ series_number() }} as series,
-        island_cells.island,
-        samples.sampled_ns,
-        samples.host_ns,
-        samples.counter_kib
-    from samples
-    inner join gpus on samples.trace_id = gpus.trace_id and samples.gpu_index = gpus.gpu_index
-    inner join island_cells
-        on gpus.device_no = island_cells.device_no and samples.sampled_ns >> 24 = island_cells.cell
-    where
-        samples.sampled_ns >= island_cells.start_ns
-        and samples.sampled_ns < island_cells.end_ns
-        and (samples.link_id is null or not gpus.has_summed_counter)
-
-),
-
-{{ consecutive_reads('reads', ['series', 'island']) }},
 
 row_cells as (
 

@@ -1,5 +1,3 @@
-{{ config(materialized='in_chunks') }}
-
 with intervals as (
 
     select * from {{ ref('int_nvlink__intervals') }}
@@ -53,8 +51,8 @@ placed as (
         frames.window_end_ns,
         (intervals.start_ns - frames.window_start_ns) // {{ bucket_ns() }} as first_bucket,
         (intervals.end_ns - 1 - frames.window_start_ns) // {{ bucket_ns() }} as last_bucket,
-        -- seconds rounded to two decimals, half to even
-        cast(round_even((intervals.start_ns - frames.legacy_origin_ns) / 1e7, 0) as bigint) * 4
+        -- seconds rounded to two decimals, half to even as casts round
+        cast((intervals.start_ns - frames.legacy_origin_ns) / 1e7 as bigint) * 4
         + cast(intervals.start_ns >= frames.legacy_begin_ns as integer)
         + cast(intervals.start_ns >= frames.legacy_begin_ns + 1000000000 as integer) as legacy
     from intervals

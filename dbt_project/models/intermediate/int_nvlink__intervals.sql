@@ -1,10 +1,9 @@
 {{ config(materialized='view') }}
 
--- a view: only models in chunks can read it, which bounds the memory that its windows take
 with samples as (
 
     select * from {{ ref('stg_nvlink_samples') }}
-    where {{ chunk_filter('trace_id') }}
+    where {{ pending_filter('trace_id') }}
 
 ),
 
@@ -14,21 +13,25 @@ gpus as (
 
 ),
 
-reads as (
+final as (
 
     select
-        {{ series_number() }} as series,
-        samples.sampled_ns,
-        samples.host_ns,
-        samples.counter_kib
+        gpus.trace_no,
+        samples.gpu_index,
+        samples.link_id,
+        samples.direction = 'tx' as is_tx,
+        samples.sampled_ns - samples.interval_ns as start_ns,
+        samples.sampled_ns as end_ns,
+        -- null where the counter was reset: how much it counted before is unknown
+        samples.interval_kib * 1024 as bytes
     from samples
     -- one row a polled GPU
     inner join gpus on samples.trace_id = gpus.trace_id and samples.gpu_index = gpus.gpu_index
-    -- where a GPU was read both ways its links would count twice
-    where samples.link_id is null or not gpus.has_summed_counter
+    where
+        samples.interval_ns > 0
+        -- where a GPU was read both ways its links would count twice
+        and (samples.link_id is null or not gpus.has_summed_counter)
 
-),
+)
 
-{{ consecutive_reads('reads', ['series']) }}
-
-select * from intervals
+select * from final

@@ -1,5 +1,3 @@
-{{ config(materialized='in_chunks') }}
-
 with intervals as (
 
     select * from {{ ref('int_nvlink__intervals') }}

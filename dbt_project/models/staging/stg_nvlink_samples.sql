@@ -14,7 +14,9 @@ renamed as (
         sampled_ns,
         host_ns,
         latency_us,
-        counter_kib
+        counter_kib,
+        interval_ns,
+        interval_kib
     from source
 
 )

@@ -208,7 +208,7 @@ reads as (
     select
         coalesce(sum(reads), 0) as rows,
         coalesce(sum(repeats), 0) as repeats,
-        coalesce(sum(late), 0) as late
+        coalesce(sum(backward), 0) as backward
     from nvlink_series
 
 )
@@ -252,6 +252,6 @@ union all
 select
     'unordered_rows' as fact,
     null as subject,
-    late as value,
+    backward as value,
     null as text
 from reads

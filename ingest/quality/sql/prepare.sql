@@ -13,157 +13,21 @@ select
     max(wall_ns) filter (where name = 'nsys_capture_stop') as end_ns
 from clock_markers;
 
-create or replace temp table nvlink_keys as
-with names as (
-
-    select distinct
-        gpu_index,
-        link_id,
-        direction
-    from nvlink_samples
-
-)
-
-select
-    *,
-    -- one number a series: windows over a single key take half the time
-    hash(gpu_index, link_id, direction) as series
-from names;
-
--- How many counters a poll reads, where that is the same for all GPUs.
-set variable nvlink_width = (
-    select case when min(width) = max(width) then max(width) else 1 end
-    from (
-        select count(*) as width
-        from nvlink_keys
-        group by gpu_index
-    ) as widths
-);
-
--- A poller reads its counters in turn: the read before is then a poll's width above in the file, and nothing need
--- be sorted. That holds when every series but for its first read finds itself there, and time never runs back.
-create or replace temp table nvlink_in_turn as
-with reads as (
-
-    select
-        hash(gpu_index, link_id, direction) as series,
-        sampled_ns,
-        host_ns,
-        counter_kib
-    from nvlink_samples
-
-),
-
-above as (
-
-    select
-        *,
-        lag(series, getvariable('nvlink_width')) over () as series_above,
-        lag(sampled_ns, getvariable('nvlink_width')) over () as sampled_above_ns,
-        lag(host_ns, getvariable('nvlink_width')) over () as host_above_ns,
-        lag(counter_kib, getvariable('nvlink_width')) over () as kib_above
-    from reads
-
-),
-
-steps as (
-
-    select
-        series,
-        case when series = series_above then sampled_ns - sampled_above_ns end as step_ns,
-        case when series = series_above then host_ns < host_above_ns end as is_late,
-        case when series = series_above then counter_kib - kib_above end as kib
-    from above
-
-)
-
-select
-    series,
-    count(*) as reads,
-    count(*) filter (where step_ns is null) as firsts,
-    count(*) filter (where step_ns < 0 or is_late) as backward,
-    count(*) filter (where step_ns = 0) as repeats,
-    count(*) filter (where step_ns > 0) as intervals,
-    count(*) filter (where step_ns > 0 and kib < 0) as resets,
-    count(*) filter (where step_ns > 0 and kib = 0) as zero_deltas,
-    coalesce(sum(kib) filter (where kib > 0), 0) * 1024.0 as bytes
-from steps
-group by series;
-
--- one row a counter; reads that are not in turn are sorted
+-- one row a counter
 create or replace temp table nvlink_series as
-with turns as (
-
-    select coalesce(bool_and(firsts = 1 and backward = 0), true) as are_regular
-    from nvlink_in_turn
-
-),
-
-reads as (
-
-    select
-        hash(gpu_index, link_id, direction) as series,
-        sampled_ns,
-        host_ns,
-        counter_kib
-    from nvlink_samples
-    where not (select turns.are_regular from turns)
-
-),
-
-steps as (
-
-    select
-        series,
-        sampled_ns - lag(sampled_ns) over in_order as step_ns,
-        host_ns < lag(host_ns) over in_order as is_late,
-        counter_kib - lag(counter_kib) over in_order as kib
-    from reads
-    window in_order as (partition by series order by sampled_ns, host_ns)
-
-),
-
-counted as (
-
-    select
-        series,
-        count(*) as reads,
-        count(*) filter (where step_ns = 0) as repeats,
-        count(*) filter (where is_late) as late,
-        count(*) filter (where step_ns > 0) as intervals,
-        count(*) filter (where step_ns > 0 and kib < 0) as resets,
-        count(*) filter (where step_ns > 0 and kib = 0) as zero_deltas,
-        coalesce(sum(kib) filter (where kib > 0), 0) * 1024.0 as bytes
-    from steps
-    group by series
-    union all by name
-    select
-        series,
-        reads,
-        repeats,
-        0 as late,
-        intervals,
-        resets,
-        zero_deltas,
-        bytes
-    from nvlink_in_turn
-    where (select turns.are_regular from turns)
-
-)
-
 select
-    keys.gpu_index,
-    keys.link_id,
-    keys.direction,
-    counted.reads,
-    counted.repeats,
-    counted.late,
-    counted.intervals,
-    counted.resets,
-    counted.zero_deltas,
-    counted.bytes
-from nvlink_keys as keys
-inner join counted on keys.series = counted.series;
+    gpu_index,
+    link_id,
+    direction,
+    count(*) as reads,
+    count(*) filter (where interval_ns = 0) as repeats,
+    count(*) filter (where interval_ns < 0) as backward,
+    count(*) filter (where interval_ns > 0) as intervals,
+    count(*) filter (where interval_ns > 0 and interval_kib is null) as resets,
+    count(*) filter (where interval_kib = 0) as zero_deltas,
+    coalesce(sum(interval_kib), 0) * 1024.0 as bytes
+from nvlink_samples
+group by gpu_index, link_id, direction;
 
 -- one row a call of NVML: its counters in sum, and the last of NVML's times, next to the host's own
 create or replace temp table nvlink_polls as
