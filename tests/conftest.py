@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import signal
 import struct
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,10 @@ from ingest.lake import Lake
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
+
+# A script's background jobs ignore Ctrl-C, and so would the commands that tests start and stop.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 DATA = Path(__file__).parent / "data"
 TX, RX, ALL_LINKS = 138, 139, 0xFFFFFFFF

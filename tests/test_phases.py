@@ -296,8 +296,8 @@ def test_covered_time_of_each_class_equals_a_brute_force_timeline(
             "('compute', 'compute', 2)) as t(kernel_name, demangled_name, kernel_no)"
         )
         con.execute(
-            "create table intermediate.int_kernels__kinds as from (values (1, true, true), (2, false, false)) "
-            "as t(kernel_no, is_comm, is_nccl)"
+            "create table intermediate.int_kernels__kinds as from (values (1, true, true, 1), (2, false, false, 2)) "
+            "as t(kernel_no, is_comm, is_nccl, collective_no)"
         )
         con.execute(
             f"create table intermediate.int_kernels__devices as select 1 as trace_no, '{QWEN}' as trace_id, "

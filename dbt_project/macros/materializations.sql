@@ -45,6 +45,20 @@
     {{ return({'relations': [target_relation]}) }}
 {% endmaterialization %}
 
+{# A table in memory. It is gone after the run, so dbt's steps that swap a table for the old one do nothing here. #}
+{% materialization in_memory, adapter='duckdb' %}
+    {%- set target_relation = this.incorporate(type='table') -%}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
+    {% call statement('main') -%}
+        create or replace table {{ target_relation }} as (
+            {{ compiled_code }}
+        )
+    {%- endcall %}
+    {{ run_hooks(post_hooks, inside_transaction=True) }}
+    {% do adapter.commit() %}
+    {{ return({'relations': [target_relation]}) }}
+{% endmaterialization %}
+
 {# A view of the lake; each write is a commit, so `tracelake build` leaves views out while the models are the same. #}
 {% materialization lake_view, adapter='duckdb' %}
     {%- set target_relation = this.incorporate(type='view') -%}

@@ -15,6 +15,7 @@ final as (
     select
         kernels.device_no,
         kernels.kernel_no,
+        kernels.collective_no,
         kernels.is_comm,
         kernels.is_nccl,
         {{ interval_clip('kernels.start_ns', 'kernels.end_ns', 'windows.window_start_ns', 'windows.window_end_ns') }},

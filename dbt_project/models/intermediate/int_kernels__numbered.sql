@@ -36,6 +36,7 @@ final as (
         devices.trace_no,
         devices.device_no,
         names.kernel_no,
+        kinds.collective_no,
         kinds.is_comm,
         kinds.is_nccl,
         kernels.start_ns,

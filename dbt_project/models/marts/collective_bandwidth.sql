@@ -52,18 +52,6 @@ devices as (
 
 ),
 
-grouped as (
-
-    select
-        executions.device_no,
-        kinds.collective_no,
-        executions.start_ns,
-        executions.end_ns
-    from executions
-    inner join kinds on executions.kernel_no = kinds.kernel_no
-
-),
-
 kernel_lengths as (
 
     select
@@ -71,7 +59,7 @@ kernel_lengths as (
         collective_no,
         count(*) as kernels,
         median(end_ns - start_ns) as median_ns
-    from grouped
+    from executions
     group by device_no, collective_no
 
 ),

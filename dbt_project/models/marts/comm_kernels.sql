@@ -22,24 +22,12 @@ totals as (
 
 ),
 
-grouped as (
-
-    select
-        executions.device_no,
-        kinds.collective_no,
-        executions.start_ns,
-        executions.end_ns
-    from executions
-    inner join kinds on executions.kernel_no = kinds.kernel_no
-
-),
-
 marked as (
 
     select
         *,
         {{ previous_end_ns('end_ns', 'device_no, collective_no', 'start_ns, end_ns') }} as before_ns
-    from grouped
+    from executions
 
 ),
 
