@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from typing import TYPE_CHECKING, Any
 
 import duckdb
@@ -9,8 +10,9 @@ import jinja2
 import pyarrow as pa
 import pytest
 
-from ingest.build import BuildResult
+from ingest.build import BuildResult, build
 from ingest.cli.build_ import verdict
+from ingest.errors import BuildError
 from ingest.formats.base import rows_batch
 from ingest.load import ingest
 from ingest.resources import resource
@@ -123,6 +125,42 @@ def test_counters_that_were_reset_are_not_held_against_the_timeline() -> None:
     wrong = {"bytes": 1}
     guard = "timeline_holds_the_counters_bytes"
     assert offenders(guard, nvlink_bandwidth=wrong, stg_ingest_skips=[skip]) == 0
+
+
+def test_data_tests_of_a_build_see_its_rows_and_those_of_dbt_test_what_the_lake_holds(
+    make_trace: Callable[..., Path], lake: Lake, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tests that look at no rows would pass whatever they say."""
+    from dbt.adapters.duckdb.connections import DuckDBConnectionManager
+    from dbt.cli.main import dbtRunner
+
+    root, project = lake.place.root, tmp_path / "dbt_project"
+    ingest(make_trace(tmp_path / "t"), lake)
+    shutil.copytree(resource("dbt_project"), project)
+    models = project / "models" / "marts" / "_marts__models.yml"
+    sound = models.read_text(encoding="utf-8")
+    before, mart, after = sound.partition("  - name: legacy_metrics\n")
+    untrue = '    data_tests:\n      - always_true: {arguments: {condition: "total_nvlink_gb is null"}}\n'
+    models.write_text(before + mart + after.replace("    data_tests:\n", untrue, 1), encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setattr("ingest.build.resource", lambda _: project)
+        with pytest.raises(BuildError, match="data test always_true_legacy_metrics"):
+            build(root)
+        models.write_text(sound, encoding="utf-8")
+        build(root)
+
+    lake.con.execute("insert into lake.marts.legacy_metrics from lake.marts.legacy_metrics")
+    monkeypatch.setenv("TRACELAKE_LAKE", str(root))
+    arguments = ["--quiet", "--no-print", "--log-level", "none", "test", "--select", "legacy_metrics"]
+    arguments += ["--project-dir", str(project), "--profiles-dir", str(project)]
+    try:
+        outcome = dbtRunner().invoke(
+            [*arguments, "--target-path", str(tmp_path), "--log-path", str(tmp_path)]
+        )
+    finally:
+        DuckDBConnectionManager.close_all_connections()
+    failed = [r.node.name for r in getattr(outcome.result, "results", ()) if str(r.status) == "fail"]
+    assert failed == ["unique_together_legacy_metrics_trace_id"]
 
 
 def test_a_build_says_whether_its_traces_came_with_findings(

@@ -19,8 +19,21 @@
     {%- endif -%}
 
     {{ run_hooks(pre_hooks, inside_transaction=False) }}
-    {{ run_hooks(pre_hooks, inside_transaction=True) }}
     {{ get_assert_columns_equivalent(compiled_code) }}
+    {# The rows stay in memory for the mart's data tests: each look into a lake of many traces goes through the
+       catalog's list of all files. Partitioned marts are large and are looked at in the lake. #}
+    {%- set rows = '(' ~ compiled_code ~ ')' -%}
+    {%- if not config.get('partitioned_by') -%}
+        {%- set rows = 'memory.written.' ~ target_relation.identifier -%}
+        {% call statement('rows') -%}
+            create or replace table {{ rows }} as (
+                {{ compiled_code }}
+            );
+            insert into memory.main.written_marts values ('{{ target_relation.identifier }}');
+        {%- endcall %}
+        {% do adapter.commit() %}
+    {%- endif %}
+    {{ run_hooks(pre_hooks, inside_transaction=True) }}
     {%- set gone = trace_list(
         'select trace_id from memory.main.pending_traces union select trace_id from memory.main.removed_traces'
     ) -%}
@@ -34,9 +47,7 @@
         {%- elif gone -%}
             delete from {{ target_relation }} where trace_id in ({{ gone }});
         {%- endif %}
-        insert into {{ target_relation }} by name (
-            {{ compiled_code }}
-        );
+        insert into {{ target_relation }} by name from {{ rows }};
     {%- endcall %}
     {% if not is_current %}{% do persist_docs(target_relation, model) %}{% endif %}
     {{ run_hooks(post_hooks, inside_transaction=True) }}

@@ -6,6 +6,8 @@
     {%- if execute -%}
         {%- set built = adapter.get_relation(database='lake', schema='marts', identifier='built_traces') -%}
         {%- set all_traces = flags.WHICH == 'test' -%}
+        create schema if not exists memory.written;
+        create or replace table memory.main.written_marts (name varchar);
         create or replace table memory.main.removed_traces as
         {% if built -%}
             select trace_id from {{ built }} anti join lake.raw.traces using (trace_id)
@@ -84,7 +86,14 @@
 {% macro get_where_subquery(relation) -%}
     {%- if relation.schema == 'marts' and execute -%}
         {%- set where = config.get('where') or 'true' -%}
-        (select * from {{ relation }} where {{ pending_filter('trace_id') }} and ({{ where }})) as dbt_subquery
+        {%- set written = run_query(
+            "select 1 from memory.main.written_marts where name = '" ~ relation.identifier ~ "'"
+        ) -%}
+        {%- if written | length -%}
+            (select * from memory.written.{{ relation.identifier }} where {{ where }}) as dbt_subquery
+        {%- else -%}
+            (select * from {{ relation }} where {{ pending_filter('trace_id') }} and ({{ where }})) as dbt_subquery
+        {%- endif -%}
     {%- elif config.get('where') -%}
         (select * from {{ relation }} where {{ config.get('where') }}) as dbt_subquery
     {%- else -%}
