@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import tempfile
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -77,9 +79,8 @@ def ingest(
     started = time.monotonic()
     with open_trace(path, trace_id=trace_id, temp=temp) as trace:
         check_trace_id(trace.trace_id)
-        content = trace.content_sha256()
         known = lake.content(trace.trace_id)
-        if known == content:
+        if known is not None and known == trace.content_sha256():
             return IngestResult(trace.trace_id, "unchanged", seconds=time.monotonic() - started)
         if known is not None and not replace:
             raise TraceExistsError(
@@ -91,7 +92,7 @@ def ingest(
             rows = dict(staged.staged.rows)
             if check is not None:
                 check(staged, lake)
-            outcome = lake.commit(trace.trace_id, content, staged.staged, replace=replace)
+            outcome = lake.commit(trace.trace_id, staged.content_sha256, staged.staged, replace=replace)
         return IngestResult(
             trace.trace_id,
             outcome,
@@ -111,8 +112,8 @@ def stage(
     progress: Callable[[str, int, int], None] | None = None,
 ) -> Iterator[StagedTrace]:
     """Write a trace's raw tables below ``data``; when the block raises, the files are deleted again."""
-    content = trace.content_sha256()
     with (
+        _hashing(trace) as content_sha256,
         tempfile.TemporaryDirectory(prefix="tracelake-", dir=temp) as scratch,
         TraceWriter(data, trace.trace_id) as writer,
     ):
@@ -123,8 +124,11 @@ def stage(
         for part in trace.parts:
             reading = Reading(part.source, Path(scratch))
             written = _read_part(part, reading, writer, gpus, markers, progress)
-            artifacts.append(_artifact(part, reading, written, trace.hashes[part.source.name]))
+            artifacts.append(_artifact(part, reading, written))
             skips += [(part.source.name, s) for s in reading.skips.values()]
+        content = content_sha256()
+        for artifact in artifacts:
+            artifact["sha256"] = trace.hashes[artifact["path"]]
         _write_rows(writer, "gpus", [gpus[g] for g in sorted(gpus)])
         artifacts += [_ignored_artifact(i) for i in trace.ignored]
         _write_rows(writer, "artifacts", artifacts)
@@ -132,6 +136,18 @@ def stage(
         writer.write("traces", _trace_row(trace, content, markers))
         writer.finish()
         yield StagedTrace(trace, content, writer.staged, skips, writer)
+
+
+@contextmanager
+def _hashing(trace: Trace) -> Iterator[Callable[[], str]]:
+    """Hash the trace's content while the block reads it; what is given waits for the hash."""
+    stop = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="hash") as pool:
+        future = pool.submit(trace.content_sha256, stop)
+        try:
+            yield future.result
+        finally:
+            stop.set()  # a block that failed does not wait
 
 
 def _read_part(
@@ -202,12 +218,11 @@ def _add_marker(markers: dict[str, dict[str, Any]], row: dict[str, Any]) -> None
         raise TraceError(row["path"], "the profile ends before it starts.", "are the markers' names swapped?")
 
 
-def _artifact(part: Part, reading: Reading, written: dict[str, int], sha256: str) -> dict[str, Any]:
+def _artifact(part: Part, reading: Reading, written: dict[str, int]) -> dict[str, Any]:
     return {
         "path": part.source.name,
         "format": part.format.name,
         "bytes": part.bytes,
-        "sha256": sha256,
         "rows_seen": sum(reading.seen.values()),
         "rows_written": sum(written.values()),
         "rows_skipped": sum(s.rows for s in reading.skips.values() if s.action == "skipped"),

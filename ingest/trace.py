@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import tempfile
+from concurrent.futures import CancelledError
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from ingest.formats.nsys_common import session_key
 from ingest.formats.nvf1 import gpu_index
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator
 
 # Of one nsys session's exports the fastest to read is taken.
@@ -68,11 +70,14 @@ class Trace:
     metadata: dict[str, Any] | None = None
     hashes: dict[str, str] = field(default_factory=dict)
 
-    def content_sha256(self) -> str:
-        """SHA-256 over the sorted (path, SHA-256) pairs of the parts; fills :attr:`hashes`."""
+    def content_sha256(self, stop: threading.Event | None = None) -> str:
+        """SHA-256 over the sorted (path, SHA-256) pairs of the parts; fills :attr:`hashes`.
+
+        Another thread may set ``stop``: then it ends with ``CancelledError``.
+        """
         for part in self.parts:
             if part.source.name not in self.hashes:
-                self.hashes[part.source.name] = _hash_part(part)
+                self.hashes[part.source.name] = _hash_part(part, stop)
         whole = hashlib.sha256()
         for name in sorted(self.hashes):
             whole.update(f"{name}\0{self.hashes[name]}\n".encode("utf-8", "surrogateescape"))
@@ -233,13 +238,21 @@ def _single_folder(folder: Path) -> Path:
     return entries[0] if len(entries) == 1 and entries[0].is_dir() else folder
 
 
-def _hash_part(part: Part) -> str:
+def _hash_part(part: Part, stop: threading.Event | None) -> str:
     if not part.source.is_dir:
-        with part.source.path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return _hash_file(part.source.path, stop)
     whole = hashlib.sha256()
     for path in part.files:
-        with path.open("rb") as file:
-            inner = hashlib.file_digest(file, "sha256").hexdigest()
+        inner = _hash_file(path, stop)
         whole.update(f"{path.relative_to(part.source.path)}\0{inner}\n".encode("utf-8", "surrogateescape"))
     return whole.hexdigest()
+
+
+def _hash_file(path: Path, stop: threading.Event | None) -> str:
+    digest, buffer = hashlib.sha256(), memoryview(bytearray(1 << 20))
+    with path.open("rb", buffering=0) as file:
+        while read := file.readinto(buffer):
+            digest.update(buffer[:read])
+            if stop is not None and stop.is_set():
+                raise CancelledError
+    return digest.hexdigest()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import shutil
 import tarfile
+import threading
 import zipfile
+from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING
 
 import duckdb
@@ -349,3 +352,16 @@ def test_skipped_and_kept_oddities_are_counted_by_code(
         (45, 20, -5, None),
         (50, 9, 20, 4),
     ]
+
+
+def test_files_are_hashed_beside_reading_and_no_longer_than_that(
+    make_trace: Callable[..., Path], lake: Lake, tmp_path: Path
+) -> None:
+    folder = make_trace(tmp_path / "t")
+    ingest(folder, lake)
+    for path, sha256 in lake.sql("select path, sha256 from lake.raw.artifacts"):
+        assert sha256 == hashlib.sha256((folder / path).read_bytes()).hexdigest()
+    stop = threading.Event()
+    stop.set()
+    with open_trace(folder) as trace, pytest.raises(CancelledError):
+        trace.content_sha256(stop)
