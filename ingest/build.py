@@ -208,6 +208,8 @@ def _run(arguments: list[str]) -> int:
             DuckDBConnectionManager.close_all_connections()
         if outcome.success:
             return sum(r.node.resource_type == "test" for r in getattr(outcome.result, "results", ()))
+        if isinstance(outcome.exception, KeyboardInterrupt):
+            raise outcome.exception  # dbt hands Ctrl-C on as a failure without words
         failure = _failure(outcome)
         if attempt == _TRIES - 1 or not any(word in str(failure).lower() for word in _RACE_WORDS):
             raise failure

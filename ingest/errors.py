@@ -119,3 +119,12 @@ class ValidationError(TracelakeError):
 
 class BuildError(TracelakeError):
     """dbt failed."""
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether Ctrl-C broke off a query: DuckDB then raises a bare ``RuntimeError`` in place of ours.
+
+    >>> is_interrupt(RuntimeError("Query interrupted")), is_interrupt(RuntimeError("another"))
+    (True, False)
+    """
+    return type(error) is RuntimeError and str(error) == "Query interrupted"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from ingest import __version__
 from ingest.archive import archive_stem, is_archive
-from ingest.errors import LakeError, TraceError, TraceExistsError, TracelakeError
+from ingest.errors import LakeError, TraceError, TraceExistsError, TracelakeError, is_interrupt
 from ingest.lake import Lake
 from ingest.lake.lock import exclusive
 from ingest.load import IngestResult, ingest
@@ -152,6 +152,8 @@ class Inbox:
         except LakeError as exc:
             return Handled(entry.name, "failed", message=str(exc))
         except Exception as exc:
+            if is_interrupt(exc):
+                raise KeyboardInterrupt from exc
             # A fault of ours must not stop the others, nor throw the upload away: the next run tries again.
             self._failed[entry.name] = signature
             return Handled(

@@ -240,6 +240,19 @@ def test_a_lake_of_an_older_version_loses_traces_and_gets_the_tables_that_it_lac
     assert rows(lake_root, "from lake.raw.quality_findings") == []
 
 
+def test_an_interrupt_in_dbt_ends_the_build_as_such(
+    lake_root: Path, tmp_path: Path, make_trace: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with Lake(lake_root) as lake:
+        ingest(make_trace(tmp_path / "t"), lake)
+    from dbt.cli.main import dbtRunner, dbtRunnerResult
+
+    outcome = dbtRunnerResult(success=False, exception=KeyboardInterrupt())
+    monkeypatch.setattr(dbtRunner, "invoke", lambda *_: outcome)
+    with pytest.raises(KeyboardInterrupt):
+        build(lake_root)
+
+
 def test_settings_that_make_no_sense_are_refused(lake_root: Path) -> None:
     with pytest.raises(BuildError, match="bucket_ms"):
         build(lake_root, bucket_ms=0)

@@ -291,11 +291,12 @@ def test_a_fault_of_the_program_is_one_line_and_debug_shows_where(
         main(["--debug", "--lake", str(filled), "traces"])
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt(), RuntimeError("Query interrupted")], ids=str)
 def test_an_interrupt_exits_with_130_and_no_traceback(
-    cli_run: Run, filled: Path, monkeypatch: pytest.MonkeyPatch
+    cli_run: Run, filled: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
 ) -> None:
     def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        raise error  # the second is DuckDB's, out of a query
 
     monkeypatch.setattr("ingest.lake.Lake.traces", interrupted)
     code, out, err = cli_run("--lake", filled, "traces")

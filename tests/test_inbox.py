@@ -311,6 +311,18 @@ def test_the_command_reports_and_watches_until_it_is_stopped(
     assert _ids(lake_root) == ["a", "later"]
 
 
+def test_a_query_that_ctrl_c_broke_off_ends_the_inbox_and_is_no_fault(
+    make_trace: MakeTrace, uploads: Path, lake_root: Path
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise RuntimeError("Query interrupted")  # DuckDB's, in place of KeyboardInterrupt
+
+    make_trace(uploads / "a")
+    with pytest.raises(KeyboardInterrupt):
+        list(Inbox(uploads, lake_root, quiet_s=0, check=interrupted).run_once())
+    assert (uploads / "a").is_dir()
+
+
 def test_two_inboxes_of_one_folder_take_each_upload_once(
     make_trace: MakeTrace, uploads: Path, lake_root: Path
 ) -> None:

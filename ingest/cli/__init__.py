@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from ingest import __version__
-from ingest.errors import TracelakeError, UsageError
+from ingest.errors import TracelakeError, UsageError, is_interrupt
 
 # verb -> module in this package that holds the click command of the same name
+_INTERRUPTED = "interrupted; nothing half-done was committed."
 _VERBS = {
     "ingest": "ingest_",
     "validate": "validate",
@@ -109,7 +110,7 @@ def _run(arguments: list[str]) -> int:
     try:
         code = cli.main(arguments, prog_name="tracelake", standalone_mode=False)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        return _say("interrupted; nothing half-done was committed.", 130)
+        return _say(_INTERRUPTED, 130)
     except click.ClickException as exc:
         exc.show()
         return 2
@@ -120,6 +121,8 @@ def _run(arguments: list[str]) -> int:
             raise
         return _say(str(exc), exc.exit_code)
     except Exception as exc:
+        if is_interrupt(exc):
+            return _say(_INTERRUPTED, 130)
         if debug:
             raise
         return _say(
