@@ -68,18 +68,14 @@ def test_a_cache_nobody_can_write_or_find_keeps_nothing(
     assert not Path("relative").exists()
 
 
-def test_a_build_leaves_what_it_parsed_and_a_broken_copy_does_no_harm(
+def test_a_broken_copy_does_a_build_no_harm_and_is_replaced_by_what_it_parsed(
     tmp_path: Path, cache: Path, make_trace: Callable[..., Path]
 ) -> None:
-    trace = make_trace(tmp_path / "t")
-    for name in ("first", "second"):
-        with Lake.create(tmp_path / name) as lake:
-            ingest(trace, lake)
-    assert build(tmp_path / "first").traces_built == ["t"]
+    parse_cache.leave(parsed(tmp_path / "broken", "no dbt wrote this"), project_fingerprint())
     (kept,) = cache.iterdir()
-    assert kept.read_bytes() == (tmp_path / "first" / ".build" / "target" / PARSED).read_bytes()
-    kept.write_bytes(kept.read_bytes()[:1000])
-    parse_cache.take(tmp_path / "probe", project_fingerprint())
-    assert (tmp_path / "probe" / PARSED).stat().st_size == 1000
-    assert build(tmp_path / "second").traces_built == ["t"]
-    assert kept.stat().st_size > 1000
+    with Lake.create(tmp_path / "lake") as lake:
+        ingest(make_trace(tmp_path / "t"), lake)
+    assert build(tmp_path / "lake").traces_built == ["t"]
+    (target,) = (tmp_path / "lake").rglob(PARSED)
+    assert kept.read_bytes() == target.read_bytes()
+    assert kept.stat().st_size > 100_000
