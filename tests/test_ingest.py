@@ -354,7 +354,7 @@ def test_skipped_and_kept_oddities_are_counted_by_code(
     ]
 
 
-def test_files_are_hashed_beside_reading_and_no_longer_than_that(
+def test_the_hashes_are_those_of_the_files_and_hashing_can_be_stopped(
     make_trace: Callable[..., Path], lake: Lake, tmp_path: Path
 ) -> None:
     folder = make_trace(tmp_path / "t")

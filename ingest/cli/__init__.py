@@ -13,8 +13,8 @@ import click
 from ingest import __version__
 from ingest.errors import TracelakeError, UsageError, is_interrupt
 
-# verb -> module in this package that holds the click command of the same name
 _INTERRUPTED = "interrupted; nothing half-done was committed."
+# verb -> module in this package that holds the click command of the same name
 _VERBS = {
     "ingest": "ingest_",
     "validate": "validate",
